@@ -1,0 +1,30 @@
+"""The errors of the library.
+
+    XLSTMError
+    ├── SeriesError   (ValueError)    the data are not what a forecaster can use
+    ├── BackendError  (ImportError)   a package or device that was asked for is not there
+    ├── ExportError   (RuntimeError)  a model could not be written as a verified graph
+    └── StreamError   (ValueError)    a stream was given something that its graph cannot take
+
+Each is also the built-in error that a caller would already catch.
+"""
+
+
+class XLSTMError(Exception):
+    """Base of every error that the library raises on its own behalf."""
+
+
+class SeriesError(XLSTMError, ValueError):
+    """The data are not a series that can be used: it names the column, the position and the cure."""
+
+
+class BackendError(XLSTMError, ImportError):
+    """A back end was asked for whose package or device is missing."""
+
+
+class ExportError(XLSTMError, RuntimeError):
+    """A graph could not be built, or does not agree with the model it was built from."""
+
+
+class StreamError(XLSTMError, ValueError):
+    """A reading or a state does not fit the graph of the stream."""
