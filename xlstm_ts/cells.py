@@ -1,0 +1,155 @@
+"""The two cells of xLSTM with what each needs around its recurrence.
+
+A cell is one step of the textbook plus a fast way to run many: `step` takes one token, `forward`
+takes a sequence, both return `(h, state)`, and the two agree to rounding. The state of a cell
+starts with the last inputs of its causal convolution, followed by the paper's letters.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from xlstm_ts.kernels.ops import mlstm, mlstm_step, slstm, slstm_step
+from xlstm_ts.kernels.states import M_START, MLSTMState, SLSTMState
+from xlstm_ts.state import State, StateField
+
+# Forget gates start near one and spread over time constants, input gates start small: the
+# normaliser is then above its floor for few tokens, which keeps early gradients smooth.
+FORGET_BIAS = (3.0, 6.0)
+INPUT_BIAS = -2.0
+
+
+class CausalConv(nn.Module):
+    """Depthwise convolution over the present token and the `length - 1` before it, then SiLU."""
+
+    def __init__(self, width: int, length: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(length, width).uniform_(-1, 1) / length**0.5)
+        self.bias = nn.Parameter(torch.zeros(width))
+
+    def forward(self, x: Tensor, history: Tensor) -> tuple[Tensor, Tensor]:
+        """Convolve `x` `(S, N, E)` after `history` `(S, length - 1, E)`; return the new history."""
+        length, past = self.weight.shape[0], torch.cat((history, x), 1)
+        taps = (past[:, j : j + x.shape[1]] * self.weight[j] for j in range(length))
+        return F.silu(sum(taps, start=self.bias)), past[:, x.shape[1] :]
+
+    def step(self, x: Tensor, history: Tensor) -> tuple[Tensor, Tensor]:
+        """Convolve one token `x` `(S, E)`."""
+        past = torch.cat((history, x.unsqueeze(1)), 1)
+        return F.silu((past * self.weight).sum(1) + self.bias), past[:, 1:]
+
+
+class HeadNorm(nn.Module):
+    """Layer norm of each head on its own, with one gain per unit."""
+
+    def __init__(self, heads: int, dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(heads * dim))
+
+    def forward(self, h: Tensor) -> Tensor:
+        """Normalise `h` `(..., H, D)` over D and join the heads: `(..., H * D)`."""
+        return F.layer_norm(h, h.shape[-1:]).flatten(-2) * self.weight
+
+
+class MLSTMCell(nn.Module):
+    """Matrix memory: causal convolution, q k v and gates, the mLSTM recurrence, per-head norm.
+
+    Equations 19 to 27 of Beck et al. (2024), https://arxiv.org/abs/2405.04517.
+    """
+
+    def __init__(self, width: int, heads: int, conv_length: int) -> None:
+        super().__init__()
+        self.heads, self.dim, self.conv_length = heads, width // heads, conv_length
+        self.conv = CausalConv(width, conv_length)
+        self.query_key = nn.Linear(width, 2 * width, bias=False)
+        self.value = nn.Linear(width, width, bias=False)
+        self.gates = nn.Linear(3 * width, 2 * heads)
+        self.norm = HeadNorm(heads, self.dim)
+        nn.init.normal_(self.gates.weight, std=0.01)
+        with torch.no_grad():
+            self.gates.bias[:heads] = INPUT_BIAS
+            self.gates.bias[heads:] = torch.linspace(*FORGET_BIAS, heads)
+
+    def state_fields(self) -> tuple[StateField, ...]:
+        """Return the fields of the state, in order."""
+        heads, dim = self.heads, self.dim
+        return (
+            StateField("conv", (self.conv_length - 1, heads * dim)),
+            StateField("c", (heads, dim, dim)),
+            StateField("n", (heads, dim)),
+            StateField("m", (heads,), M_START),
+        )
+
+    def forward(self, x: Tensor, state: State, mask: Tensor) -> tuple[Tensor, State]:
+        """Run over `x` `(S, N, E)` with `mask` `(S, N)`, true where a token holds a reading."""
+        mixed, history = self.conv(x * mask.unsqueeze(-1), state[0])
+        h, memory = mlstm(*self._inputs(x, mixed), state=MLSTMState(*state[1:]), mask=mask)
+        return self.norm(h), (history, *memory)
+
+    def step(self, x: Tensor, state: State, mask: Tensor) -> tuple[Tensor, State]:
+        """Take one token `x` `(S, E)` with `mask` `(S,)`."""
+        mixed, history = self.conv.step(x * mask.unsqueeze(-1), state[0])
+        h, memory = mlstm_step(*self._inputs(x, mixed), MLSTMState(*state[1:]), mask=mask)
+        return self.norm(h), (history, *memory)
+
+    def _inputs(self, x: Tensor, mixed: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        query, key = self.query_key(mixed).chunk(2, -1)
+        value = self.value(x)
+        i, f = self.gates(torch.cat((query, key, value), -1)).chunk(2, -1)
+        q, k, v = (part.unflatten(-1, (self.heads, self.dim)) for part in (query, key, value))
+        return q, k, v, i, f
+
+
+class SLSTMCell(nn.Module):
+    """Scalar memory with memory mixing: causal convolution, the sLSTM recurrence, per-head norm.
+
+    Equations 8 to 18 of Beck et al. (2024), https://arxiv.org/abs/2405.04517. Input and forget
+    gate see the convolved tokens, cell input and output gate the present one.
+    """
+
+    def __init__(self, width: int, heads: int, conv_length: int) -> None:
+        super().__init__()
+        self.heads, self.dim, self.conv_length = heads, width // heads, conv_length
+        self.conv = CausalConv(width, conv_length)
+        self.input_forget = nn.Linear(width, 2 * width, bias=False)
+        self.cell_output = nn.Linear(width, 2 * width, bias=False)
+        recurrent = torch.empty(heads, 4, self.dim, self.dim).normal_() / self.dim
+        self.recurrent = nn.Parameter(recurrent)
+        self.bias = nn.Parameter(torch.zeros(4, heads, self.dim))
+        self.norm = HeadNorm(heads, self.dim)
+        with torch.no_grad():
+            self.bias[0] = INPUT_BIAS
+            self.bias[1] = torch.linspace(*FORGET_BIAS, self.dim)
+
+    def state_fields(self) -> tuple[StateField, ...]:
+        """Return the fields of the state, in order."""
+        units = (self.heads, self.dim)
+        return (
+            StateField("conv", (self.conv_length - 1, self.heads * self.dim)),
+            StateField("h", units),
+            StateField("c", units),
+            StateField("n", units),
+            StateField("m", units, M_START),
+        )
+
+    def forward(self, x: Tensor, state: State, mask: Tensor) -> tuple[Tensor, State]:
+        """Run over `x` `(S, N, E)` with `mask` `(S, N)`, true where a token holds a reading."""
+        mixed, history = self.conv(x * mask.unsqueeze(-1), state[0])
+        gates = self._inputs(x, mixed)
+        h, memory = slstm(
+            gates, self.recurrent, self.bias, state=SLSTMState(*state[1:]), mask=mask
+        )
+        return self.norm(h), (history, *memory)
+
+    def step(self, x: Tensor, state: State, mask: Tensor) -> tuple[Tensor, State]:
+        """Take one token `x` `(S, E)` with `mask` `(S,)`."""
+        mixed, history = self.conv.step(x * mask.unsqueeze(-1), state[0])
+        gates = self._inputs(x, mixed)
+        h, memory = slstm_step(gates, self.recurrent, self.bias, SLSTMState(*state[1:]), mask=mask)
+        return self.norm(h), (history, *memory)
+
+    def _inputs(self, x: Tensor, mixed: Tensor) -> Tensor:
+        gates = torch.cat((self.input_forget(mixed), self.cell_output(x)), -1)
+        return gates.unflatten(-1, (4, self.heads, self.dim))

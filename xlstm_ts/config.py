@@ -1,0 +1,119 @@
+"""The shape of a model, as one frozen value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Channels = Literal["independent", "mixed"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class XLSTMConfig:
+    """Everything that fixes the shape of an `XLSTM`; the weights are the rest.
+
+    Parameters
+    ----------
+    n_channels : int
+        Channels of a reading.
+    horizon : int
+        Readings forecast at each step.
+    quantiles : tuple of float
+        Increasing levels in (0, 1) that the head forecasts; one level is a point forecast.
+    patch_length : int
+        Readings in one token.
+    channels : {"independent", "mixed"}
+        Whether each channel runs alone through the shared weights or all share one token.
+    blocks : str
+        One letter a block, from the first to the last: "m" is mLSTM, "s" is sLSTM.
+    d_model : int
+        Width of the residual stream.
+    n_heads : int
+        Heads of each cell; divides `d_model`.
+    expansion : int
+        Width of the inside of an mLSTM block in units of `d_model`.
+    conv_length : int
+        Tokens that the causal convolution of each cell sees.
+    linear_length : int
+        Readings that the linear path sees; 0 leaves it out.
+    scaling_span : float
+        Span, in readings, of the exponentially weighted mean and scale.
+    dropout : float
+        Share of activations dropped in training.
+
+    Raises
+    ------
+    ValueError
+        Where a field is out of range; the message names the field and the rule.
+    """
+
+    n_channels: int
+    horizon: int
+    quantiles: tuple[float, ...] = (0.1, 0.5, 0.9)
+    patch_length: int = 1
+    channels: Channels = "independent"
+    blocks: str = "mm"
+    d_model: int = 64
+    n_heads: int = 4
+    expansion: int = 1
+    conv_length: int = 4
+    linear_length: int = 0
+    scaling_span: float = 168.0
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be built, naming the field."""
+        at_least = {
+            "n_channels": 1,
+            "horizon": 1,
+            "patch_length": 1,
+            "d_model": 1,
+            "n_heads": 1,
+            "expansion": 1,
+            "conv_length": 2,
+            "linear_length": 0,
+            "scaling_span": 2,
+        }
+        for name, least in at_least.items():
+            value = getattr(self, name)
+            if not value >= least:
+                raise ValueError(f"`{name}` must be at least {least}, got {value}.")
+        if self.channels not in ("independent", "mixed"):
+            raise ValueError(
+                f"`channels` must be 'independent' or 'mixed', got {self.channels!r}."
+            )
+        if not self.blocks or set(self.blocks) - {"m", "s"}:
+            raise ValueError(
+                f"`blocks` must be a word over 'm' (mLSTM) and 's' (sLSTM), got {self.blocks!r}."
+            )
+        if self.d_model % self.n_heads:
+            raise ValueError(
+                f"`n_heads` must divide `d_model`, got {self.n_heads} heads for {self.d_model}."
+            )
+        levels = self.quantiles
+        increasing = all(low < high for low, high in zip(levels, levels[1:], strict=False))
+        if not levels or not increasing or not 0 < levels[0] <= levels[-1] < 1:
+            raise ValueError(f"`quantiles` must increase inside (0, 1), got {levels}.")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"`dropout` must be in [0, 1), got {self.dropout}.")
+
+    @property
+    def groups(self) -> int:
+        """Sequences that one reading of all channels is split into."""
+        return self.n_channels if self.channels == "independent" else 1
+
+    @property
+    def group_channels(self) -> int:
+        """Channels in one token."""
+        return self.n_channels // self.groups
+
+    @property
+    def buffer_length(self) -> int:
+        """Readings that patch and linear path look back on, the present one included."""
+        return max(self.patch_length, self.linear_length)
+
+    @property
+    def median(self) -> int:
+        """Index of the level nearest to 0.5, the point forecast."""
+        distances = [abs(level - 0.5) for level in self.quantiles]
+        return distances.index(min(distances))

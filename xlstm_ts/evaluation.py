@@ -1,0 +1,58 @@
+"""Forecasts from many origins of one series, and what to hold them against."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from xlstm_ts.frames import Floats
+from xlstm_ts.model import XLSTM
+
+BATCH = 256
+
+
+def rolling_forecasts(
+    model: XLSTM, values: Floats, *, origins: NDArray[np.int64], context_length: int
+) -> Floats:
+    """Forecast from each origin with the `context_length` readings up to it, from a cold start.
+
+    Parameters
+    ----------
+    model : XLSTM
+        A trained model.
+    values : ndarray of float64, shape (T, C)
+        Raw readings; NaN is missing.
+    origins : ndarray of int, shape (N,)
+        Number of readings known at each origin: `values[:origin]`, at least 1.
+    context_length : int
+        Most readings that a forecast sees; before the first reading everything is missing.
+
+    Returns
+    -------
+    ndarray of float64, shape (N, H, C, Q)
+        Forecasts of the readings from each origin on.
+    """
+    padded = np.pad(values, ((context_length, 0), (0, 0)), constant_values=np.nan)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, context_length, axis=0)
+    device = model.center.device
+    forecasts = []
+    with torch.inference_mode():
+        for start in range(0, len(origins), BATCH):
+            part = windows[origins[start : start + BATCH]].swapaxes(1, 2)
+            readings = torch.as_tensor(np.ascontiguousarray(part), device=device)
+            forecasts.append(model.forecast(readings).cpu().double().numpy())
+    return np.concatenate(forecasts)
+
+
+def seasonal_naive(
+    values: Floats, *, origins: NDArray[np.int64], horizon: int, season: int
+) -> Floats:
+    """Return the readings of the last whole season before each origin, repeated: `(N, H, C)`."""
+    ahead = np.arange(horizon) % season
+    return values[np.maximum(origins[:, None] - season + ahead, 0)]
+
+
+def targets(values: Floats, *, origins: NDArray[np.int64], horizon: int) -> Floats:
+    """Return the readings that came after each origin: `(N, H, C)`."""
+    return values[origins[:, None] + np.arange(horizon)]

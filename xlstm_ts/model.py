@@ -1,0 +1,320 @@
+"""The model: causal scaling, patch, blocks, head, and the linear path beside them.
+
+One set of weights, two forms that agree to rounding. `XLSTM.forward` runs a whole sequence at
+once, `XLSTM.step` takes one reading and the state. A token ends at *every* reading: it holds the
+last `patch_length` readings and continues from the state of the token `patch_length` readings
+ago, so that each step gives a fresh forecast. The state therefore carries `patch_length` cell
+states, oldest first. Training needs only the tokens that end at one of these phases, which
+`XLSTM.forward_patches` runs.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from xlstm_ts.blocks import build_block
+from xlstm_ts.config import XLSTMConfig
+from xlstm_ts.scaling import Scaling, causal_scaling, scaling_step
+from xlstm_ts.state import State, StateField, initial_state
+
+N_SCALING = len(Scaling._fields)
+N_BUFFER = 2
+
+
+class Recent(NamedTuple):
+    """The last readings at each position, `(S, N, buffer_length, G)`, zero where missing."""
+
+    value: Tensor
+    observed: Tensor
+
+
+class XLSTM(nn.Module):
+    """xLSTM forecaster of raw readings, in parallel over time or one reading at a time.
+
+    Letters of shapes: B series, T readings, C channels, H horizon, Q quantile levels. Inside, the
+    channels of a series are split into groups that share the weights; S is B times groups, G the
+    channels of one group, N tokens, E the width of the residual stream.
+
+    Parameters
+    ----------
+    config : XLSTMConfig
+        The shape of the model.
+    """
+
+    center: Tensor
+    spread: Tensor
+    levels: Tensor
+    ordering: Tensor
+
+    def __init__(self, config: XLSTMConfig) -> None:
+        super().__init__()
+        self.config = config
+        width, channels = config.d_model, config.group_channels
+        outputs = config.horizon * channels * len(config.quantiles)
+        patch = config.patch_length * channels
+        self.register_buffer("center", torch.zeros(config.n_channels))
+        self.register_buffer("spread", torch.ones(config.n_channels))
+        self.register_buffer("levels", torch.tensor(config.quantiles), persistent=False)
+        self.register_buffer("ordering", _ordering(config), persistent=False)
+        self.embed = nn.Linear(2 * patch + channels, width)
+        self.blocks = nn.ModuleList(build_block(letter, config) for letter in config.blocks)
+        self.norm = nn.LayerNorm(width, bias=False)
+        self.head = nn.Linear(width, outputs)
+        self.linear_path = (
+            nn.Linear(config.linear_length, config.horizon, bias=False)
+            if config.linear_length
+            else None
+        )
+        self.dropout = nn.Dropout(config.dropout)
+        with torch.no_grad():
+            # A gap means "at the mean" until training data with gaps say otherwise.
+            self.embed.weight[:, patch : 2 * patch] = 0
+            if self.linear_path is not None:
+                self.linear_path.weight.zero_()
+
+    def state_fields(self) -> tuple[StateField, ...]:
+        """Return names, shapes and initial values of the state, in order."""
+        config = self.config
+        groups, channels = config.groups, config.group_channels
+        past = (groups, config.buffer_length, channels)
+        scaling = (StateField(f"scaling_{name}", (groups, channels)) for name in Scaling._fields)
+        buffer = (StateField(f"buffer_{name}", past) for name in Recent._fields)
+        cells = (
+            StateField(f"block{j}_{name}", (groups, config.patch_length, *shape), initial)
+            for j, block in enumerate(self.blocks)
+            for name, shape, initial in block.state_fields()
+        )
+        return (*scaling, *buffer, *cells)
+
+    def initial_state(self, batch: int = 1) -> State:
+        """Return the state of `batch` streams that have seen nothing."""
+        weight = self.head.weight
+        return initial_state(self.state_fields(), batch, dtype=weight.dtype, device=weight.device)
+
+    def forward(self, readings: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """Forecast at every reading of a sequence.
+
+        Parameters
+        ----------
+        readings : Tensor
+            Raw readings `(B, T, C)`; NaN is missing.
+        state : State, optional
+            The state before the first of them; none is a cold start.
+
+        Returns
+        -------
+        tuple of Tensor and State
+            Forecasts `(B, T, H, C, Q)` in raw units, and the state after the last reading.
+        """
+        batch = readings.shape[0]
+        state = self.initial_state(batch) if state is None else state
+        value, observed = self._fold(readings)
+        scaling, buffer, cells = self._split([part.flatten(0, 1) for part in state])
+        scalings = causal_scaling(value, observed, scaling, span=self.config.scaling_span)
+        value, observed = (
+            torch.cat((past[:, 1:], part), 1)
+            for past, part in zip(buffer, (value, observed), strict=True)
+        )
+        recent = _windows(value, observed, self.config.buffer_length, stride=1)
+        x, mask = self._tokens(recent, scalings)
+        x, cells = self._unroll(x, mask, cells)
+        new = (*(part[:, -1] for part in (*scalings, *recent)), *cells)
+        forecast = self._unfold(self._forecast(x, recent, scalings), batch)
+        return forecast, tuple(part.unflatten(0, (batch, -1)) for part in new)
+
+    def step(self, reading: Tensor, state: State) -> tuple[Tensor, State]:
+        """Take one reading.
+
+        Parameters
+        ----------
+        reading : Tensor
+            Raw reading `(B, C)`; NaN is missing.
+        state : State
+            The state before it.
+
+        Returns
+        -------
+        tuple of Tensor and State
+            Forecast `(B, H, C, Q)` in raw units, and the state after the reading.
+        """
+        batch = reading.shape[0]
+        value, observed = self._fold(reading.unsqueeze(1))
+        scaling, buffer, cells = self._split([part.flatten(0, 1) for part in state])
+        scaling = scaling_step(
+            value[:, 0], observed[:, 0], scaling, span=self.config.scaling_span
+        )
+        now = Scaling(*(part.unsqueeze(1) for part in scaling))
+        buffer = [
+            torch.cat((past[:, 1:], part), 1)
+            for past, part in zip(buffer, (value, observed), strict=True)
+        ]
+        recent = Recent(*(part.unsqueeze(1) for part in buffer))
+        x, mask = self._tokens(recent, now)
+        x, cells = self._advance(x[:, 0], mask[:, 0], cells)
+        new = (*scaling, *buffer, *cells)
+        forecast = self._unfold(self._forecast(x.unsqueeze(1), recent, now), batch)
+        return forecast[:, 0], tuple(part.unflatten(0, (batch, -1)) for part in new)
+
+    def forecast(self, readings: Tensor) -> Tensor:
+        """Forecast from the end of each window, from a cold start.
+
+        Parameters
+        ----------
+        readings : Tensor
+            Windows of raw readings `(B, T, C)`, T at least 1; NaN is missing.
+
+        Returns
+        -------
+        Tensor
+            Forecasts `(B, H, C, Q)` in raw units.
+        """
+        missing = -readings.shape[1] % self.config.patch_length
+        value, observed = self._fold(F.pad(readings, (0, 0, missing, 0), value=torch.nan))
+        last = self.forward_patches(value, observed)[:, -1:]
+        return self._unfold(last, len(readings))[:, 0]
+
+    def forward_patches(self, value: Tensor, observed: Tensor) -> Tensor:
+        """Forecast at the end of each whole patch, from a cold start: the path of training.
+
+        Parameters
+        ----------
+        value, observed : Tensor
+            Standardised readings and 1 where they are there, else 0, `(S, T, G)`; T is a
+            multiple of the patch length.
+
+        Returns
+        -------
+        Tensor
+            Forecasts `(S, T / patch_length, H, G, Q)` in standardised units.
+        """
+        config, rows = self.config, value.shape[0]
+        start = self._split(
+            [part.flatten(0, 1)[:1] for part in self.initial_state()]
+        )
+        scaling = Scaling(*(part.expand(rows, -1) for part in start[0]))
+        scalings = causal_scaling(value, observed, scaling, span=config.scaling_span)
+        ends = Scaling(*(part[:, config.patch_length - 1 :: config.patch_length] for part in scalings))
+        pad = (0, 0, config.buffer_length - config.patch_length, 0)
+        recent = _windows(
+            F.pad(value, pad), F.pad(observed, pad), config.buffer_length, stride=config.patch_length
+        )
+        x, mask = self._tokens(recent, ends)
+        cells = tuple(part[:, 0].expand(rows, *part.shape[2:]) for part in start[2])
+        x, _ = self._run(x, mask, cells)
+        return self._forecast(x, recent, ends)
+
+    def _fold(self, readings: Tensor) -> tuple[Tensor, Tensor]:
+        """Standardise `(B, T, C)` and split it into groups: values and marks `(S, T, G)`."""
+        missing = readings.isnan()
+        # Readings may come in float64: the level goes off before their digits do.
+        standard = ((readings - self.center) / self.spread).to(self.head.weight.dtype)
+        value = torch.where(missing, 0.0, standard)
+        parts = (value, (~missing).to(value.dtype))
+        groups = self.config.groups
+        folded = (part.unflatten(2, (groups, -1)).transpose(1, 2).flatten(0, 1) for part in parts)
+        value, observed = folded
+        return value, observed
+
+    def _unfold(self, forecast: Tensor, batch: int) -> Tensor:
+        """Join groups `(S, N, H, G, Q)` to channels and give raw units: `(B, N, H, C, Q)`."""
+        joined = forecast.unflatten(0, (batch, -1)).movedim(1, 3).flatten(3, 4)
+        return joined * self.spread.unsqueeze(-1) + self.center.unsqueeze(-1)
+
+    def _split(self, state: list[Tensor]) -> tuple[Scaling, list[Tensor], State]:
+        cells = N_SCALING + N_BUFFER
+        return Scaling(*state[:N_SCALING]), state[N_SCALING:cells], tuple(state[cells:])
+
+    def _tokens(self, recent: Recent, scaling: Scaling) -> tuple[Tensor, Tensor]:
+        """Embed the patch at each position: tokens `(S, N, E)` and which hold a reading."""
+        value, observed = (part[:, :, -self.config.patch_length :] for part in recent)
+        scaled = _scaled(value, observed, scaling)
+        features = (scaled.flatten(2), 1 - observed.flatten(2), scaling.scale.log())
+        return self.dropout(self.embed(torch.cat(features, 2))), observed.flatten(2).amax(2) > 0
+
+    def _forecast(self, x: Tensor, recent: Recent, scaling: Scaling) -> Tensor:
+        """Return head plus linear path, in the units of the readings: `(S, N, H, G, Q)`."""
+        config = self.config
+        raw = self.head(self.norm(x)).unflatten(
+            2, (config.horizon, config.group_channels, len(config.quantiles))
+        )
+        ordered = raw[..., config.median, None] + F.softplus(raw) @ self.ordering
+        if self.linear_path is not None:
+            value, observed = (part[:, :, -config.linear_length :] for part in recent)
+            path = self.linear_path(_scaled(value, observed, scaling).transpose(2, 3))
+            ordered = ordered + path.transpose(2, 3).unsqueeze(-1)
+        scale, mean = (part[:, :, None, :, None] for part in (scaling.scale, scaling.mean))
+        return ordered * scale + mean
+
+    def _run(self, x: Tensor, mask: Tensor, cells: State) -> tuple[Tensor, State]:
+        """Run the blocks over rows of tokens `(rows, N, E)`, parallel over N."""
+        new: list[Tensor] = []
+        for block, state in zip(self.blocks, self._by_block(cells), strict=True):
+            x, state = block(x, state, mask)
+            new.extend(state)
+        return x, tuple(new)
+
+    def _unroll(self, x: Tensor, mask: Tensor, cells: State) -> tuple[Tensor, State]:
+        """Run tokens that end at every reading: each phase of the patch is a row of its own."""
+        period = self.config.patch_length
+        rows, length = mask.shape
+        whole = length - length % period
+        outputs = []
+        if whole:
+            shape = (whole // period, period)
+            folded = (part[:, :whole].unflatten(1, shape).transpose(1, 2).flatten(0, 1) for part in (x, mask))
+            out, ends = self._run(*folded, tuple(part.flatten(0, 1) for part in cells))
+            cells = tuple(part.unflatten(0, (rows, period)) for part in ends)
+            outputs.append(out.unflatten(0, (rows, period)).transpose(1, 2).flatten(1, 2))
+        if rest := length - whole:
+            tail = (part[:, whole:].flatten(0, 1).unsqueeze(1) for part in (x, mask))
+            out, ends = self._run(*tail, tuple(part[:, :rest].flatten(0, 1) for part in cells))
+            fresh = (part.unflatten(0, (rows, rest)) for part in ends)
+            cells = tuple(
+                torch.cat((part[:, rest:], new), 1) for part, new in zip(cells, fresh, strict=True)
+            )
+            outputs.append(out.unflatten(0, (rows, rest)).squeeze(2))
+        return torch.cat(outputs, 1), cells
+
+    def _advance(self, x: Tensor, mask: Tensor, cells: State) -> tuple[Tensor, State]:
+        """Take one token from the oldest cell states; what it leaves becomes the newest."""
+        new: list[Tensor] = []
+        for block, queue in zip(self.blocks, self._by_block(cells), strict=True):
+            x, state = block.step(x, tuple(part[:, 0] for part in queue), mask)
+            new.extend(
+                torch.cat((part[:, 1:], end.unsqueeze(1)), 1)
+                for part, end in zip(queue, state, strict=True)
+            )
+        return x, tuple(new)
+
+    def _by_block(self, cells: State) -> list[State]:
+        sizes = [len(block.state_fields()) for block in self.blocks]
+        starts = [sum(sizes[:j]) for j in range(len(sizes))]
+        return [cells[start : start + size] for start, size in zip(starts, sizes, strict=True)]
+
+
+def _windows(value: Tensor, observed: Tensor, length: int, *, stride: int) -> Recent:
+    parts = (part.unfold(1, length, stride).transpose(2, 3) for part in (value, observed))
+    return Recent(*parts)
+
+
+def _scaled(value: Tensor, observed: Tensor, scaling: Scaling) -> Tensor:
+    """Put readings `(S, N, L, G)` into the units of their token, a gap at its mean."""
+    mean, scale = (part.unsqueeze(2) for part in (scaling.mean, scaling.scale))
+    return observed * (value - mean) / scale
+
+
+def _ordering(config: XLSTMConfig) -> Tensor:
+    """Return the signs that turn positive gaps into levels above and below the median.
+
+    Level j is the median plus the gaps of the levels between: no two quantiles can cross.
+    """
+    levels, median = len(config.quantiles), config.median
+    signs = torch.zeros(levels, levels)
+    for level in range(levels):
+        signs[median + 1 : level + 1, level] = 1
+        signs[level:median, level] = -1
+    return signs

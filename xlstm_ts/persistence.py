@@ -1,0 +1,168 @@
+"""A fitted forecaster in one file: numpy arrays and one JSON text, never a pickle."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from xlstm_ts.config import XLSTMConfig
+from xlstm_ts.exceptions import SeriesError
+from xlstm_ts.frames import Panel
+from xlstm_ts.model import XLSTM
+from xlstm_ts.training import Record
+
+if TYPE_CHECKING:
+    from xlstm_ts.forecaster import XLSTMForecaster
+
+FORMAT = "xlstm-ts forecaster"
+VERSION = 1
+EMPTY = {"array1d": np.empty(0), "array2d": np.empty((0, 0))}
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`, renamed to it only if the block succeeds."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def save(path: Path, forecaster: XLSTMForecaster) -> None:
+    """Write a fitted forecaster; the file appears whole or not at all."""
+    weights = forecaster.model_.state_dict()
+    arrays = {f"weight/{name}": tensor.cpu().numpy() for name, tensor in weights.items()}
+    text = json.dumps(_describe(forecaster))
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, header=np.array(text), context=forecaster.context_.values, **arrays)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def load(path: Path, forecaster: XLSTMForecaster) -> None:
+    """Fill an unfitted forecaster with what `save` wrote.
+
+    Raises
+    ------
+    FileNotFoundError
+        Where there is no such file.
+    SeriesError
+        Where the file is not one that `save` wrote, or is of a later version.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        header = json.loads(str(arrays.pop("header")))
+        if header["format"] != FORMAT:
+            raise KeyError(header["format"])
+    except (ValueError, KeyError, EOFError, zipfile.BadZipFile, TypeError) as err:
+        raise SeriesError(f"{path} is not a saved forecaster, or is damaged: {err}.") from err
+    if header["version"] > VERSION:
+        raise SeriesError(
+            f"{path} has format version {header['version']}, this library reads up to {VERSION}; "
+            "update xlstm-ts."
+        )
+    _restore(forecaster, header, arrays)
+
+
+def _describe(forecaster: XLSTMForecaster) -> dict[str, Any]:
+    """Return everything but the arrays, as JSON holds it."""
+    params = forecaster.get_params()
+    if not isinstance(params["random_state"], int | None):
+        params["random_state"] = None  # a generator has no text form, and training is over
+    context = forecaster.context_
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "params": params,
+        "config": dataclasses.asdict(forecaster.model_.config),
+        "context_length": forecaster.context_length_,
+        "season_length": forecaster.season_length_,
+        "history": [list(record) for record in forecaster.history_],
+        "channels": list(context.channels),
+        "index": _describe_index(context.index),
+        "like": _describe_like(context.like),
+    }
+
+
+def _restore(
+    forecaster: XLSTMForecaster, header: dict[str, Any], arrays: dict[str, np.ndarray[Any, Any]]
+) -> None:
+    params = {**header["params"], "quantiles": tuple(header["params"]["quantiles"])}
+    config = {**header["config"], "quantiles": tuple(header["config"]["quantiles"])}
+    forecaster.set_params(**params)
+    values = arrays.pop("context")
+    model = XLSTM(XLSTMConfig(**config))
+    weights = {name.removeprefix("weight/"): torch.as_tensor(a) for name, a in arrays.items()}
+    model.load_state_dict(weights)
+    forecaster.model_ = model.eval()
+    forecaster.context_length_ = header["context_length"]
+    forecaster.season_length_ = header["season_length"]
+    forecaster.history_ = [Record(*record) for record in header["history"]]
+    forecaster.channels_ = tuple(header["channels"])
+    forecaster.context_ = Panel(
+        values=values,
+        index=_restore_index(header["index"], len(values)),
+        channels=forecaster.channels_,
+        like=_restore_like(header["like"]),
+    )
+
+
+def _describe_index(index: pd.Index[Any]) -> dict[str, Any]:
+    """Return an index of one step as its first value and its step."""
+    if isinstance(index, pd.RangeIndex):
+        return {"kind": "range", "start": index.start, "step": index.step, "name": index.name}
+    kind = "period" if isinstance(index, pd.PeriodIndex) else "datetime"
+    described = {"kind": kind, "start": str(index[0]), "freq": index.freqstr, "name": index.name}
+    if isinstance(index, pd.DatetimeIndex):
+        described |= {"tz": str(index.tz) if index.tz else None, "unit": index.unit}
+    return described
+
+
+def _restore_index(described: dict[str, Any], length: int) -> pd.Index[Any]:
+    start, name = described["start"], described["name"]
+    if described["kind"] == "range":
+        step = described["step"]
+        return pd.RangeIndex(start, start + step * length, step, name=name)
+    freq = described["freq"]
+    if described["kind"] == "period":
+        return pd.period_range(start, periods=length, freq=freq, name=name)
+    first = pd.Timestamp(start)
+    if described["tz"] is not None:
+        first = first.tz_convert(described["tz"])
+    return pd.date_range(first, periods=length, freq=freq, name=name, unit=described["unit"])
+
+
+def _describe_like(like: Any) -> dict[str, Any]:
+    if isinstance(like, pd.DataFrame):
+        return {"kind": "frame", "columns": [_plain(column) for column in like.columns]}
+    if isinstance(like, pd.Series):
+        return {"kind": "series", "name": None if like.name is None else _plain(like.name)}
+    return {"kind": f"array{like.ndim}d"}
+
+
+def _plain(label: Any) -> str | int:
+    return int(label) if isinstance(label, int | np.integer) else str(label)
+
+
+def _restore_like(described: dict[str, Any]) -> Any:
+    if described["kind"] == "frame":
+        return pd.DataFrame(columns=described["columns"], dtype=float)
+    if described["kind"] == "series":
+        return pd.Series(name=described["name"], dtype=float)
+    return EMPTY[described["kind"]]

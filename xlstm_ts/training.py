@@ -1,0 +1,194 @@
+"""Training: random windows, dense pinball loss, early stopping on the tail, best weights kept."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from tqdm.auto import tqdm
+
+from xlstm_ts.losses import pinball_loss
+from xlstm_ts.model import XLSTM
+from xlstm_ts.windows import Windows, WindowSampler
+
+WARM_UP_SHARE = 0.05
+# Tokens of the first fifth of a context are not scored: they have seen too little.
+UNSCORED_PART = 5
+VALIDATION_WINDOWS = 1024
+VALIDATION_BATCH = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """How a model is trained.
+
+    Parameters
+    ----------
+    context_length : int
+        Readings of a window, a multiple of the model's patch length.
+    max_steps, batch_size : int
+        Steps of the optimiser, and windows in each.
+    learning_rate, weight_decay : float
+        Of AdamW; the rate warms up over the first 5 % and falls to zero as a cosine.
+    gradient_clip : float
+        Largest norm of the gradient.
+    validation_every : int
+        Steps between two looks at the validation loss.
+    patience : int or None
+        Looks without a better loss after which training stops; None never stops early.
+    verbose : int
+        1 shows a progress bar.
+    """
+
+    context_length: int
+    max_steps: int = 1000
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    gradient_clip: float = 1.0
+    validation_every: int = 100
+    patience: int | None = 5
+    verbose: int = 0
+
+
+class Record(NamedTuple):
+    """One look at the losses, in standardised units; the second is NaN without a tail."""
+
+    step: int
+    loss: float
+    validation_loss: float
+
+
+def train(
+    model: XLSTM,
+    series: Tensor,
+    *,
+    n_train: int,
+    config: TrainingConfig,
+    generator: torch.Generator,
+) -> list[Record]:
+    """Train `model` in place and leave it with its best weights, in evaluation mode.
+
+    Parameters
+    ----------
+    model : XLSTM
+        The model, on the device that it is to be trained on.
+    series : Tensor
+        Standardised readings `(T, C)`, float32, NaN where missing.
+    n_train : int
+        Readings to train on; those after them are the validation tail, on which the best weights
+        are chosen. Without a tail these are the last ones.
+    config : TrainingConfig
+        How to train.
+    generator : torch.Generator
+        Draws the windows; dropout draws from torch's global generator.
+
+    Returns
+    -------
+    list of Record
+        The losses at each look.
+    """
+    sampler = _sampler(model, series[:n_train], config)
+    validation = None
+    if n_train < len(series):
+        validation = _sampler(model, series, config).spread(
+            VALIDATION_WINDOWS, first=n_train - config.context_length
+        )
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+    )
+    schedule = LambdaLR(optimizer, lambda step: _rate(step, config.max_steps))
+    best, records, running = _Best(), list[Record](), list[Tensor]()
+    with tqdm(total=config.max_steps, disable=config.verbose < 1, desc="fit") as bar:
+        for step in range(1, config.max_steps + 1):
+            windows = sampler.draw(config.batch_size, generator=generator)
+            running.append(_update(model, windows, optimizer, config.gradient_clip))
+            schedule.step()
+            bar.update()
+            if step % config.validation_every and step < config.max_steps:
+                continue
+            records.append(Record(step, _mean(running), _validation_loss(model, validation)))
+            running.clear()
+            bar.set_postfix(loss=records[-1].loss, validation=records[-1].validation_loss)
+            if best.is_exhausted(model, records[-1].validation_loss, config.patience):
+                break
+    if best.weights is not None:
+        model.load_state_dict(best.weights)
+    model.eval()
+    return records
+
+
+@dataclass
+class _Best:
+    """The weights with the lowest validation loss so far."""
+
+    loss: float = math.inf
+    weights: dict[str, Tensor] | None = field(default=None, repr=False)
+    looks_since: int = 0
+
+    def is_exhausted(self, model: nn.Module, loss: float, patience: int | None) -> bool:
+        """Look at a loss, keep the weights if it is the best, say whether to stop."""
+        self.looks_since += 1
+        if loss < self.loss:
+            self.loss, self.looks_since = loss, 0
+            self.weights = copy.deepcopy(model.state_dict())
+        return patience is not None and not math.isnan(loss) and self.looks_since >= patience
+
+
+def _sampler(model: XLSTM, series: Tensor, config: TrainingConfig) -> WindowSampler:
+    return WindowSampler(
+        series,
+        groups=model.config.groups,
+        context_length=config.context_length,
+        patch_length=model.config.patch_length,
+        horizon=model.config.horizon,
+    )
+
+
+def _rate(step: int, max_steps: int) -> float:
+    """Return the share of the learning rate in force: linear warm-up, then cosine to zero."""
+    warm_up = max(1.0, WARM_UP_SHARE * max_steps)
+    return min(1.0, (step + 1) / warm_up) * 0.5 * (1 + math.cos(math.pi * step / max_steps))
+
+
+def _mean(losses: list[Tensor]) -> float:
+    return torch.stack(losses).mean().item()
+
+
+def _update(
+    model: XLSTM, windows: Windows, optimizer: torch.optim.Optimizer, gradient_clip: float
+) -> Tensor:
+    """Take one step of the optimiser on the loss of all scored tokens; return the loss."""
+    model.train()
+    windows = windows.to(model.head.weight.device)
+    forecast = model.forward_patches(windows.value, windows.observed)
+    first = forecast.shape[1] // UNSCORED_PART
+    loss = pinball_loss(forecast[:, first:], windows.target[:, first:], model.levels)
+    optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    nn.utils.clip_grad_norm_(model.parameters(), gradient_clip)
+    optimizer.step()
+    return loss.detach()
+
+
+@torch.no_grad()
+def _validation_loss(model: XLSTM, windows: Windows | None) -> float:
+    """Return the loss of the last token alone: the forecast from a whole context."""
+    if windows is None:
+        return math.nan
+    model.eval()
+    forecasts = [
+        model.forward_patches(*(part.to(model.head.weight.device) for part in parts))[:, -1]
+        for parts in zip(
+            windows.value.split(VALIDATION_BATCH),
+            windows.observed.split(VALIDATION_BATCH),
+            strict=True,
+        )
+    ]
+    target = windows.target[:, -1].to(forecasts[0].device)
+    return pinball_loss(torch.cat(forecasts), target, model.levels).item()
