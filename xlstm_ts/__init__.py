@@ -1,3 +1,26 @@
 """xLSTM for time series and streams: train in parallel, serve one reading at a time."""
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from xlstm_ts.forecaster import XLSTMForecaster as XLSTMForecaster
+
 __version__ = "0.1.0"
+
+# Loaded on first use, so that `xlstm_ts.streaming` runs where there is no torch.
+_PUBLIC = {"XLSTMForecaster": "xlstm_ts.forecaster"}
+
+__all__ = ["XLSTMForecaster", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_PUBLIC])

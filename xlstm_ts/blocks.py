@@ -48,7 +48,7 @@ class MLSTMBlock(nn.Module):
         return x + self._out(h, gate), state
 
     def _out(self, h: Tensor, gate: Tensor) -> Tensor:
-        out: Tensor = self.dropout(self.down(h * F.silu(gate)))
+        out: Tensor = self.dropout(self.down(h * gate.sigmoid()))
         return out
 
 

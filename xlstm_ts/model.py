@@ -60,7 +60,7 @@ class XLSTM(nn.Module):
         self.register_buffer("spread", torch.ones(config.n_channels))
         self.register_buffer("levels", torch.tensor(config.quantiles), persistent=False)
         self.register_buffer("ordering", _ordering(config), persistent=False)
-        self.embed = nn.Linear(2 * patch + channels, width)
+        self.embed = nn.Linear(2 * patch, width)
         self.blocks = nn.ModuleList(build_block(letter, config) for letter in config.blocks)
         self.norm = nn.LayerNorm(width, bias=False)
         self.head = nn.Linear(width, outputs)
@@ -72,7 +72,7 @@ class XLSTM(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         with torch.no_grad():
             # A gap means "at the mean" until training data with gaps say otherwise.
-            self.embed.weight[:, patch : 2 * patch] = 0
+            self.embed.weight[:, patch:] = 0
             if self.linear_path is not None:
                 self.linear_path.weight.zero_()
 
@@ -232,8 +232,9 @@ class XLSTM(nn.Module):
         """Embed the patch at each position: tokens `(S, N, E)` and which hold a reading."""
         value, observed = (part[:, :, -self.config.patch_length :] for part in recent)
         scaled = _scaled(value, observed, scaling)
-        features = (scaled.flatten(2), 1 - observed.flatten(2), scaling.scale.log())
-        return self.dropout(self.embed(torch.cat(features, 2))), observed.flatten(2).amax(2) > 0
+        # Neither level nor scale is a feature: the forecast of a * y + b is that of y, scaled.
+        features = torch.cat((scaled.flatten(2), 1 - observed.flatten(2)), 2)
+        return self.dropout(self.embed(features)), observed.flatten(2).amax(2) > 0
 
     def _forecast(self, x: Tensor, recent: Recent, scaling: Scaling) -> Tensor:
         """Return head plus linear path, in the units of the readings: `(S, N, H, G, Q)`."""

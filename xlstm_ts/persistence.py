@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import tempfile
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +14,7 @@ import torch
 
 from xlstm_ts.config import XLSTMConfig
 from xlstm_ts.exceptions import SeriesError
+from xlstm_ts.files import atomic_path
 from xlstm_ts.frames import Panel
 from xlstm_ts.model import XLSTM
 from xlstm_ts.training import Record
@@ -30,19 +27,6 @@ VERSION = 1
 EMPTY = {"array1d": np.empty(0), "array2d": np.empty((0, 0))}
 
 
-@contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`, renamed to it only if the block succeeds."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def save(path: Path, forecaster: XLSTMForecaster) -> None:
     """Write a fitted forecaster; the file appears whole or not at all."""
     weights = forecaster.model_.state_dict()
@@ -50,8 +34,6 @@ def save(path: Path, forecaster: XLSTMForecaster) -> None:
     text = json.dumps(_describe(forecaster))
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.savez(file, header=np.array(text), context=forecaster.context_.values, **arrays)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def load(path: Path, forecaster: XLSTMForecaster) -> None:

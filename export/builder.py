@@ -1,0 +1,99 @@
+"""A graph under construction: nodes, constants, inputs and outputs of an ONNX model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+OPSET = 17
+IR_VERSION = 8  # read by onnxruntime 1.13 and later
+
+Constant = NDArray[Any] | np.generic
+
+
+class Builder:
+    """Collects the parts of a graph; calling it adds a node.
+
+    Names of values are strings. Wherever a node takes a value it also takes a numpy constant:
+    floats are stored as float32, integers (shapes, axes) as int64, each distinct one once.
+
+    Examples
+    --------
+    >>> graph = Builder()
+    >>> x = graph.input("x", ("batch", 2))
+    >>> graph.output(graph("Mul", x, np.float32(2)), "y", ("batch", 2))
+    >>> len(graph.model({}).graph.node)
+    1
+    """
+
+    def __init__(self) -> None:
+        self._nodes: list[onnx.NodeProto] = []
+        self._inputs: list[onnx.ValueInfoProto] = []
+        self._outputs: list[onnx.ValueInfoProto] = []
+        self._constants: dict[tuple[Any, ...], onnx.TensorProto] = {}
+        self._names: dict[str, str] = {}
+
+    def input(self, name: str, shape: tuple[str | int, ...]) -> str:
+        """Add a float32 input."""
+        self._inputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
+        return name
+
+    def output(self, value: str, name: str, shape: tuple[str | int, ...]) -> None:
+        """Make a value a float32 output with a name of its own."""
+        self._names[value] = name
+        self._outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
+
+    def __call__(self, operator: str, *inputs: str | Constant, **attributes: Any) -> str:
+        """Add a node with one output; return the name of that."""
+        return self._add(operator, inputs, 1, attributes)[0]
+
+    def split(self, value: str, parts: int) -> list[str]:
+        """Split the third axis, that of the features, into equal parts."""
+        return self._add("Split", (value,), parts, {"axis": 2})
+
+    def cut(self, value: str, *, axis: int, start: int, stop: int | None = None) -> str:
+        """Take `start` to `stop` of one axis, to its end without a stop."""
+        end = np.iinfo(np.int64).max if stop is None else stop
+        bounds = (np.array([bound]) for bound in (start, end, axis))
+        return self("Slice", value, *bounds)
+
+    def model(self, metadata: dict[str, str]) -> onnx.ModelProto:
+        """Return the finished model, checked, with its metadata."""
+        for node in self._nodes:
+            for values in (node.input, node.output):
+                values[:] = [self._names.get(value, value) for value in values]
+        graph = helper.make_graph(
+            self._nodes, "step", self._inputs, self._outputs, list(self._constants.values())
+        )
+        model = helper.make_model(
+            graph,
+            opset_imports=[helper.make_opsetid("", OPSET)],
+            ir_version=IR_VERSION,
+            producer_name="xlstm-ts",
+        )
+        helper.set_model_props(model, metadata)
+        onnx.checker.check_model(model, full_check=True)
+        return model
+
+    def _add(
+        self, operator: str, inputs: tuple[str | Constant, ...], outputs: int, attributes: dict[str, Any]
+    ) -> list[str]:
+        number = len(self._nodes)
+        names = [f"v{number}" if outputs == 1 else f"v{number}_{j}" for j in range(outputs)]
+        values = [value if isinstance(value, str) else self._constant(value) for value in inputs]
+        self._nodes.append(helper.make_node(operator, values, names, **attributes))
+        return names
+
+    def _constant(self, value: Constant) -> str:
+        array = np.asarray(value)
+        array = np.ascontiguousarray(array, np.int64 if array.dtype.kind == "i" else np.float32)
+        array = array.reshape(np.shape(value))
+        key = (array.dtype.str, array.shape, array.tobytes())
+        if key not in self._constants:
+            name = f"c{len(self._constants)}"
+            self._constants[key] = numpy_helper.from_array(array, name)
+        return self._constants[key].name

@@ -1,0 +1,101 @@
+"""What a step graph and whoever runs it agree on: names, shapes, metadata.
+
+The one thing that export and runtime share; standard library only.
+
+Inputs
+    `reading` `(batch, channels)` float32 in raw units, NaN = missing; then each array of the
+    state, by its name.
+Outputs
+    `forecast` `(batch, horizon, channels, quantiles)` float32 in raw units; then each array of
+    the state after the reading, by its name followed by `_next`, in the same order.
+
+A state is all float32, batch first. Before the first reading every element of an array has the
+value `initial`. Everything else stands, as one JSON text, under the key `xlstm_ts` of the
+metadata of the ONNX file.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+
+VERSION = 1
+METADATA_KEY = "xlstm_ts"
+READING = "reading"
+FORECAST = "forecast"
+BATCH = "batch"
+
+
+def next_name(state: str) -> str:
+    """Return the name of the output that holds a state array after the reading."""
+    return f"{state}_next"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StateArray:
+    """One array of the state: its name, its shape without the batch axis, its first value."""
+
+    name: str
+    shape: tuple[int, ...]
+    initial: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contract:
+    """What the metadata of a step graph say.
+
+    Parameters
+    ----------
+    channels : tuple of str
+        Names of the channels of a reading, in order.
+    horizon : int
+        Readings forecast at each step.
+    quantiles : tuple of float
+        Levels of the forecast, increasing.
+    step : str or None
+        Time between two readings as pandas writes it ("h"); None where readings are counted.
+    state : tuple of StateArray
+        The state, in order.
+    library_version : str
+        Version of the library that wrote the graph.
+    version : int
+        Version of this contract.
+    """
+
+    channels: tuple[str, ...]
+    horizon: int
+    quantiles: tuple[float, ...]
+    step: str | None
+    state: tuple[StateArray, ...]
+    library_version: str
+    version: int = VERSION
+
+    @property
+    def median(self) -> int:
+        """Index of the level nearest to 0.5, the point forecast."""
+        distances = [abs(level - 0.5) for level in self.quantiles]
+        return distances.index(min(distances))
+
+    def to_json(self) -> str:
+        """Return the contract as the text that the file carries."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Contract:
+        """Read the text that a file carries.
+
+        Raises
+        ------
+        ValueError
+            Where the text is not a contract of a version that this library knows.
+        """
+        raw = json.loads(text)
+        version = raw.get("version") if isinstance(raw, dict) else None
+        if version != VERSION:
+            raise ValueError(f"contract version {version}, this library reads version {VERSION}")
+        try:
+            state = tuple(StateArray(**{**a, "shape": tuple(a["shape"])}) for a in raw["state"])
+            tuples = {name: tuple(raw[name]) for name in ("channels", "quantiles")}
+            return cls(**{**raw, **tuples, "state": state})
+        except (KeyError, TypeError) as err:
+            raise ValueError(f"incomplete contract: {err}") from err

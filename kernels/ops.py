@@ -1,0 +1,300 @@
+"""The two cells as functions of tensors: checks, masks, precision and the choice of the form.
+
+Everything above the kernels imports this module and no other. The forms themselves live in
+`mlstm_torch` and `slstm_torch`; they see checked tensors of one dtype, a state, and absent steps
+already written as gates (i = -inf, f = inf). A further back end is a further branch in `_run_mlstm`
+and `_run_slstm`.
+
+Gates are pre-activations: the input gate is exponential, the forget gate a sigmoid. Beck et al.
+(2024), "xLSTM: Extended Long Short-Term Memory", arXiv:2405.04517, equations 8 to 27.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from functools import reduce
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from xlstm_ts.kernels import mlstm_torch, slstm_torch
+from xlstm_ts.kernels.checks import (
+    check_choice,
+    check_mask,
+    check_mlstm,
+    check_shape,
+    check_slstm,
+)
+from xlstm_ts.kernels.states import (
+    MLSTMState,
+    SLSTMState,
+    mlstm_initial_state,
+    slstm_initial_state,
+)
+
+Form = Literal["auto", "parallel", "chunkwise"]
+
+
+def mlstm(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    i: Tensor,
+    f: Tensor,
+    *,
+    state: MLSTMState | None = None,
+    mask: Tensor | None = None,
+    form: Form = "auto",
+    chunk_size: int | None = None,
+) -> tuple[Tensor, MLSTMState]:
+    """Run the mLSTM over a sequence (equations 19 to 27, without output gate and norm).
+
+    Queries are scaled by `K**-0.5`; keys enter the memory unscaled. Computed in float32, or in
+    float64 if any tensor is float64, under autocast too.
+
+    Parameters
+    ----------
+    q, k
+        Queries and keys, `(B, T, H, K)`, any floating dtype.
+    v
+        Values, `(B, T, H, V)`.
+    i, f
+        Pre-activations of input and forget gate, `(B, T, H)`.
+    state
+        Memory before the first step; empty by default. Its `m` is a scale and takes a gradient.
+    mask
+        `(B, T)`, bool, true where a step is present. An absent step leaves the memory alone and
+        its output reads that memory; what stands in its tensors is never used, but for a
+        finite query.
+    form
+        `"parallel"` costs T**2, `"chunkwise"` T; `"auto"` takes the faster one.
+    chunk_size
+        Steps per chunk of the chunkwise form; by default 32, or 16 for heads up to 16 wide.
+
+    Returns
+    -------
+    h : Tensor
+        Outputs, `(B, T, H, V)`, in the dtype of `v`.
+    state : MLSTMState
+        Memory after the last step, float32 or float64; its `m` carries no gradient.
+
+    Raises
+    ------
+    ValueError
+        If a shape, a dtype, the form or the chunk size does not fit.
+    """
+    check_choice(form, chunk_size)
+    check_mlstm(q, k, v, i, f, sequence=True)
+    check_mask(mask, q.shape[:2])
+    dtype = _compute_dtype(q, k, v, i, f, *(state or ()))
+    state = _mlstm_state(state, q, v, dtype=dtype)
+    with _full_precision(q):
+        inputs = _present(*(x.to(dtype) for x in (q, k, v, i, f)), mask=mask)
+        h, state = _run_mlstm(*inputs, state=state, form=form, chunk_size=chunk_size)
+    return h.to(v.dtype), state
+
+
+def mlstm_step(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    i: Tensor,
+    f: Tensor,
+    state: MLSTMState,
+    *,
+    mask: Tensor | None = None,
+) -> tuple[Tensor, MLSTMState]:
+    """Advance the mLSTM by one step; `mlstm` over T steps is T of these.
+
+    Parameters
+    ----------
+    q, k
+        Query and key, `(B, H, K)`.
+    v
+        Value, `(B, H, V)`.
+    i, f
+        Gate pre-activations, `(B, H)`.
+    state
+        Memory before the step.
+    mask
+        `(B,)`, bool, true where the step is present.
+
+    Returns
+    -------
+    h : Tensor
+        Output, `(B, H, V)`, in the dtype of `v`.
+    state : MLSTMState
+        Memory after the step.
+
+    Raises
+    ------
+    ValueError
+        If a shape or a dtype does not fit.
+    """
+    check_mlstm(q, k, v, i, f, sequence=False)
+    check_mask(mask, q.shape[:1])
+    dtype = _compute_dtype(q, k, v, i, f, *state)
+    state = _mlstm_state(state, q, v, dtype=dtype)
+    with _full_precision(q):
+        inputs = _present(*(x.to(dtype) for x in (q, k, v, i, f)), mask=mask)
+        h, state = mlstm_torch.step(*inputs, state=state)
+    return h.to(v.dtype), state
+
+
+def slstm(
+    x: Tensor,
+    r: Tensor,
+    b: Tensor,
+    *,
+    state: SLSTMState | None = None,
+    mask: Tensor | None = None,
+) -> tuple[Tensor, SLSTMState]:
+    """Run the sLSTM over a sequence (equations 8 to 17, without the norm).
+
+    Parameters
+    ----------
+    x
+        What the input gives to the gates i, f, z, o, in this order, `(B, T, 4, H, D)`.
+    r
+        Recurrent weights, one block per head and gate, `(H, 4, D_out, D_in)`.
+    b
+        Bias, `(4, H, D)`.
+    state
+        Memory before the first step; empty by default. Its `m` is a scale and takes a gradient.
+    mask
+        `(B, T)`, bool, true where a step is present. An absent step leaves everything alone, its
+        output is the last `h`, and what stands in `x` there is never used.
+
+    Returns
+    -------
+    h : Tensor
+        Outputs, `(B, T, H, D)`, in the dtype of `x`.
+    state : SLSTMState
+        Memory after the last step, float32 or float64; its `m` carries no gradient.
+
+    Raises
+    ------
+    ValueError
+        If a shape or a dtype does not fit.
+    """
+    check_slstm(x, r, b, sequence=True)
+    check_mask(mask, x.shape[:2])
+    dtype = _compute_dtype(x, r, b, *(state or ()))
+    state = _slstm_state(state, x, dtype=dtype)
+    with _full_precision(x):
+        gates = _present_gates(x.to(dtype), mask=mask)
+        h, state = slstm_torch.scan(gates, r.to(dtype), b.to(dtype), state=state, mask=mask)
+    return h.to(x.dtype), state
+
+
+def slstm_step(
+    x: Tensor, r: Tensor, b: Tensor, state: SLSTMState, *, mask: Tensor | None = None
+) -> tuple[Tensor, SLSTMState]:
+    """Advance the sLSTM by one step; `slstm` over T steps is T of these.
+
+    Parameters
+    ----------
+    x
+        What the input gives to the gates i, f, z, o, `(B, 4, H, D)`.
+    r
+        Recurrent weights, `(H, 4, D_out, D_in)`.
+    b
+        Bias, `(4, H, D)`.
+    state
+        Memory before the step.
+    mask
+        `(B,)`, bool, true where the step is present.
+
+    Returns
+    -------
+    h : Tensor
+        Output, `(B, H, D)`, in the dtype of `x`.
+    state : SLSTMState
+        Memory after the step.
+
+    Raises
+    ------
+    ValueError
+        If a shape or a dtype does not fit.
+    """
+    check_slstm(x, r, b, sequence=False)
+    check_mask(mask, x.shape[:1])
+    dtype = _compute_dtype(x, r, b, *state)
+    state = _slstm_state(state, x, dtype=dtype)
+    with _full_precision(x):
+        gates = _present_gates(x.to(dtype), mask=mask)
+        state = slstm_torch.step(gates, r.to(dtype), b.to(dtype), state=state, mask=mask)
+    return state.h.to(x.dtype), state
+
+
+def _run_mlstm(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    i: Tensor,
+    f: Tensor,
+    *,
+    state: MLSTMState,
+    form: Form,
+    chunk_size: int | None,
+) -> tuple[Tensor, MLSTMState]:
+    length, width = q.shape[1], max(q.shape[-1], v.shape[-1])
+    if form == "auto":
+        form = "parallel" if length <= 1.5 * width else "chunkwise"
+    size = length if form == "parallel" else chunk_size or (16 if width <= 16 else 32)
+    return mlstm_torch.chunkwise(q, k, v, i, f, state=state, chunk_size=size)
+
+
+def _present(
+    q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, *, mask: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Write absent steps as gates: i = -inf, f = inf, and nothing to add."""
+    if mask is None:
+        return q, k, v, i, f
+    gate = ~mask.unsqueeze(-1)
+    vector = gate.unsqueeze(-1)
+    return (
+        q.masked_fill(vector & ~q.isfinite(), 0),
+        k.masked_fill(vector, 0),
+        v.masked_fill(vector, 0),
+        i.masked_fill(gate, -torch.inf),
+        f.masked_fill(gate, torch.inf),
+    )
+
+
+def _present_gates(x: Tensor, *, mask: Tensor | None) -> Tensor:
+    if mask is None:
+        return x
+    absent = x.new_tensor((-torch.inf, torch.inf, 0, 0))[:, None, None]
+    return torch.where(mask[..., None, None, None], x, absent)
+
+
+def _mlstm_state(
+    state: MLSTMState | None, q: Tensor, v: Tensor, *, dtype: torch.dtype
+) -> MLSTMState:
+    B, H, K, V = q.shape[0], *q.shape[-2:], v.shape[-1]
+    if state is None:
+        return mlstm_initial_state(B, H, K, V, dtype=dtype, device=q.device)
+    for name, part, shape in zip("cnm", state, ((B, H, K, V), (B, H, K), (B, H)), strict=True):
+        check_shape(f"state.{name}", part, shape)
+    return MLSTMState(*(part.to(dtype) for part in state))
+
+
+def _slstm_state(state: SLSTMState | None, x: Tensor, *, dtype: torch.dtype) -> SLSTMState:
+    B, H, D = x.shape[0], *x.shape[-2:]
+    if state is None:
+        return slstm_initial_state(B, H, D, dtype=dtype, device=x.device)
+    for name, part in zip("hcnm", state, strict=True):
+        check_shape(f"state.{name}", part, (B, H, D))
+    return SLSTMState(*(part.to(dtype) for part in state))
+
+
+def _compute_dtype(*tensors: Tensor) -> torch.dtype:
+    return reduce(torch.promote_types, (x.dtype for x in tensors), torch.float32)
+
+
+def _full_precision(x: Tensor) -> AbstractContextManager[None]:
+    if torch.is_autocast_enabled(x.device.type):
+        return torch.autocast(x.device.type, enabled=False)
+    return nullcontext()

@@ -1,0 +1,7 @@
+"""`python -m xlstm_ts`: the command line."""
+
+import sys
+
+from xlstm_ts.cli import main
+
+sys.exit(main())

@@ -1,0 +1,166 @@
+"""The command line: `python -m xlstm_ts demo` runs the whole line once, on a machine or a CSV."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+
+from xlstm_ts.datasets.synthetic import make_sensor_stream
+from xlstm_ts.evaluation import rolling_forecasts, seasonal_naive, targets
+from xlstm_ts.exceptions import SeriesError
+from xlstm_ts.export.onnx import export_onnx
+from xlstm_ts.forecaster import XLSTMForecaster
+from xlstm_ts.frames import Floats
+from xlstm_ts.plotting import plot_forecast
+from xlstm_ts.streaming import StreamModel
+
+HELD_OUT = 0.2
+DEMO_STEPS = 300
+HISTORY_SHOWN = 3
+
+
+class Streamed(NamedTuple):
+    """The forecasts of a stream at every reading of the held-out part, and what each took."""
+
+    forecasts: Floats
+    seconds: Floats
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; return 0, or 2 where the input cannot be used."""
+    options = _parser().parse_args(arguments)
+    try:
+        demo(options)
+    except (ValueError, OSError, ImportError) as err:
+        print(f"error: {err}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def demo(options: argparse.Namespace) -> None:
+    """Fit, compare with seasonal-naive, export, stream the held-out part, draw."""
+    torch.set_num_threads(min(2, torch.get_num_threads()))
+    y = _read_csv(options) if options.data else _sensor_stream()
+    length = round((1 - HELD_OUT) * len(y))
+    history, held_out = y.iloc[:length], y.iloc[length:]
+    if len(held_out) <= options.horizon:
+        raise SeriesError(
+            f"{len(y)} rows leave {len(held_out)} to test on, too few for a horizon of "
+            f"{options.horizon}; give more rows or a smaller --horizon."
+        )
+    out = Path(options.out)
+    out.mkdir(parents=True, exist_ok=True)
+    print(f"data       {len(y)} readings of {', '.join(y.columns)}; the last {len(held_out)} held out")
+    forecaster = XLSTMForecaster(
+        options.horizon, max_steps=options.steps, random_state=0, verbose=1
+    ).fit(history)
+    _print_errors(forecaster, y, first=length)
+    graph = out / "model.onnx"
+    parity = export_onnx(forecaster, graph)
+    size = graph.stat().st_size / 1024
+    print(f"export     {graph}, {size:.0f} kB, worst error {max(parity.random, parity.real):.0e}")
+    streamed = _stream(graph, history=history, held_out=held_out)
+    median, p99 = np.percentile(streamed.seconds * 1e6, [50, 99])
+    print(f"stream     {len(held_out)} readings, median {median:.0f} µs, p99 {p99:.0f} µs each")
+    truth = _truth(y, first=length, horizon=options.horizon)
+    mean = np.nanmean(np.abs(streamed.forecasts[: len(truth)] - truth), (0, 1))
+    print("           MAE of the streamed forecasts", _by_channel(y, mean))
+    picture = out / "forecast.png"
+    _draw(forecaster, history, held_out, picture)
+    print(f"picture    {picture}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="xlstm-ts", description=__doc__)
+    commands = parser.add_subparsers(required=True)
+    command = commands.add_parser("demo", help="fit, export and stream, on a machine or a CSV")
+    command.add_argument("--data", help="CSV file; without one a machine is simulated")
+    command.add_argument("--time", help="column of the CSV with the time (default: the first)")
+    command.add_argument(
+        "--target", action="append", help="column to forecast, may be repeated (default: numbers)"
+    )
+    command.add_argument("--horizon", type=int, default=24, help="readings to forecast")
+    command.add_argument("--steps", type=int, default=DEMO_STEPS, help="steps of training")
+    command.add_argument("--out", default="demo", help="folder for model.onnx and forecast.png")
+    return parser
+
+
+def _sensor_stream() -> pd.DataFrame:
+    return make_sensor_stream(n_faults=5, fault_free=1 - HELD_OUT, random_state=0).readings
+
+
+def _read_csv(options: argparse.Namespace) -> pd.DataFrame:
+    table = pd.read_csv(options.data)
+    time_column = options.time or table.columns[0]
+    wanted = options.target or table.drop(columns=time_column, errors="ignore").select_dtypes("number")
+    for column in (time_column, *wanted):
+        if column not in table:
+            raise SeriesError(
+                f"{options.data} has no column {column!r}; it has {', '.join(table.columns)}."
+            )
+    try:
+        table.index = pd.DatetimeIndex(pd.to_datetime(table[time_column]))
+    except (ValueError, TypeError) as err:
+        raise SeriesError(f"Column {time_column!r} of {options.data} holds no times: {err}") from err
+    return table[list(wanted)]
+
+
+def _truth(y: pd.DataFrame, *, first: int, horizon: int) -> Floats:
+    """Return the readings after each reading of the held-out part that has a whole horizon."""
+    values = y.to_numpy(np.float64)
+    origins = np.arange(first + 1, len(y) - horizon + 1)
+    return targets(values, origins=origins, horizon=horizon)
+
+
+def _print_errors(forecaster: XLSTMForecaster, y: pd.DataFrame, *, first: int) -> None:
+    """Print the mean absolute error on the held-out part beside seasonal-naive."""
+    values, horizon = y.to_numpy(np.float64), forecaster.horizon
+    origins = np.arange(first + 1, len(y) - horizon + 1)
+    forecast = rolling_forecasts(
+        forecaster.model_, values, origins=origins, context_length=forecaster.context_length_
+    )[..., forecaster.model_.config.median]
+    season = forecaster.season_length_
+    naive = seasonal_naive(values, origins=origins, horizon=horizon, season=season)
+    truth = targets(values, origins=origins, horizon=horizon)
+    ours, theirs = (np.nanmean(np.abs(guess - truth), (0, 1)) for guess in (forecast, naive))
+    print(f"error      MAE over {len(origins)} origins, horizon {horizon}, season {season}")
+    print("           xLSTM          ", _by_channel(y, ours))
+    print("           seasonal-naive ", _by_channel(y, theirs))
+    print(f"           ratio           {np.mean(ours / theirs):.2f} (mean over channels)")
+
+
+def _by_channel(y: pd.DataFrame, errors: Floats) -> str:
+    pairs = zip(y.columns, errors, strict=True)
+    return "  ".join(f"{channel} {error:.3g}" for channel, error in pairs)
+
+
+def _stream(graph: Path, *, history: pd.DataFrame, held_out: pd.DataFrame) -> Streamed:
+    """Stream the history to warm up, then the held-out part reading by reading."""
+    stream = StreamModel(graph).create_stream()
+    for reading in history.to_numpy(np.float32):
+        stream.step(reading)
+    forecasts, seconds = [], []
+    for reading in held_out.to_numpy(np.float32):
+        start = time.perf_counter()
+        output = stream.step(reading)
+        seconds.append(time.perf_counter() - start)
+        forecasts.append(output.forecast)
+    return Streamed(np.stack(forecasts).astype(np.float64), np.array(seconds))
+
+
+def _draw(
+    forecaster: XLSTMForecaster, history: pd.DataFrame, held_out: pd.DataFrame, path: Path
+) -> None:
+    horizon = forecaster.horizon
+    shown = history.iloc[-max(HISTORY_SHOWN * horizon, 2) :]
+    quantiles = forecaster.predict_quantiles()
+    figure = plot_forecast(shown, quantiles, actual=held_out.iloc[:horizon])
+    figure.savefig(path, dpi=120)

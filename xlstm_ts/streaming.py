@@ -1,0 +1,197 @@
+"""Streams over a step graph: one reading in, one forecast out. Needs numpy and onnxruntime only."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from xlstm_ts.exceptions import BackendError, StreamError
+from xlstm_ts.export.contract import FORECAST, METADATA_KEY, READING, Contract, next_name
+
+try:
+    import onnxruntime as ort
+except ImportError as err:
+    raise BackendError(
+        "Streams need onnxruntime: install xlstm-ts[onnx] for CPUs or xlstm-ts[onnx-gpu] for CUDA, "
+        "never both, because the two packages overwrite each other's files."
+    ) from err
+
+Array = NDArray[np.float32]
+
+
+class StreamOutput(NamedTuple):
+    """What one reading gives.
+
+    Parameters
+    ----------
+    forecast : ndarray of float32, shape (horizon, channels)
+        The point forecast of the next readings, in raw units: the level nearest to the median.
+    quantiles : ndarray of float32, shape (horizon, channels, levels)
+        All levels.
+    """
+
+    forecast: Array
+    quantiles: Array
+
+
+class StreamModel:
+    """A loaded step graph: what all streams of one model share.
+
+    Parameters
+    ----------
+    path : path-like
+        A file that `xlstm_ts.export.onnx.export_onnx` wrote.
+    threads : int, default=1
+        Threads inside one step. More cost more than they bring at the size of one reading.
+
+    Attributes
+    ----------
+    contract : Contract
+        Names of the channels, horizon, quantile levels, layout of the state, versions.
+
+    Raises
+    ------
+    StreamError
+        Where the file is not a step graph of a version that this library reads.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, threads: int = 1) -> None:
+        if not os.path.isfile(path):
+            raise FileNotFoundError(f"There is no step graph {os.fspath(path)!r}.")
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+        try:
+            self.session = ort.InferenceSession(
+                os.fspath(path), options, providers=["CPUExecutionProvider"]
+            )
+            metadata = self.session.get_modelmeta().custom_metadata_map
+            self.contract = Contract.from_json(metadata[METADATA_KEY])
+        except Exception as err:  # onnxruntime's errors share no other base
+            raise StreamError(f"{os.fspath(path)} is not a step graph of xlstm-ts: {err}") from err
+
+    def create_stream(self) -> Stream:
+        """Return a stream that has seen nothing; its state is its own."""
+        return Stream(self)
+
+
+class Stream:
+    """One sequence of readings and the state it has left behind.
+
+    Streams of one model are cheap: each owns two copies of the state, which the graph fills in
+    turn, so that nothing is copied between readings. A stream is not to be shared by threads.
+
+    Parameters
+    ----------
+    model : StreamModel
+        The loaded graph.
+    """
+
+    def __init__(self, model: StreamModel) -> None:
+        self._session, self._contract = model.session, model.contract
+        contract = model.contract
+        shape = (1, contract.horizon, len(contract.channels), len(contract.quantiles))
+        self._reading = np.empty((1, len(contract.channels)), np.float32)
+        self._forecast = np.empty(shape, np.float32)
+        # onnxruntime works in the memory of these arrays, so the stream must keep them alive.
+        self._states = tuple(
+            [np.empty((1, *array.shape), np.float32) for array in contract.state] for _ in range(2)
+        )
+        self._bindings = (self._bind(0, 1), self._bind(1, 0))
+        self.reset()
+
+    def step(self, reading: ArrayLike) -> StreamOutput:
+        """Take one reading and forecast the next ones.
+
+        Parameters
+        ----------
+        reading : array-like of float, shape (channels,)
+            One value a channel in raw units, in the order of `contract.channels`; NaN is missing.
+            A single channel may come as a plain number.
+
+        Returns
+        -------
+        StreamOutput
+            Fresh arrays that later steps leave alone.
+
+        Raises
+        ------
+        StreamError
+            Where the reading has another number of channels or an infinity; the state is then as
+            before.
+        """
+        self._take(reading)
+        self._session.run_with_iobinding(self._bindings[self._current])
+        self._current = 1 - self._current
+        quantiles = self._forecast[0].copy()
+        return StreamOutput(quantiles[..., self._contract.median], quantiles)
+
+    def reset(self) -> None:
+        """Forget everything: the next reading is the first."""
+        self._current = 0
+        for array, described in zip(self._states[0], self._contract.state, strict=True):
+            array.fill(described.initial)
+
+    @property
+    def state(self) -> dict[str, Array]:
+        """A copy of the state by name; set it to go on from a state taken before.
+
+        Raises
+        ------
+        StreamError
+            On setting, where names or shapes are not those of the model; nothing is then changed.
+        """
+        arrays = zip(self._contract.state, self._states[self._current], strict=True)
+        return {described.name: array[0].copy() for described, array in arrays}
+
+    @state.setter
+    def state(self, state: Mapping[str, ArrayLike]) -> None:
+        expected = {described.name: described.shape for described in self._contract.state}
+        given = {name: np.asarray(array, np.float32) for name, array in state.items()}
+        if given.keys() != expected.keys():
+            wrong = sorted(given.keys() ^ expected.keys())
+            raise StreamError(f"The state is of another model: it differs in {', '.join(wrong)}.")
+        for name, shape in expected.items():
+            if given[name].shape != shape:
+                raise StreamError(
+                    f"The state is of another model: `{name}` has shape {given[name].shape}, "
+                    f"expected {shape}."
+                )
+        for name, array in zip(expected, self._states[self._current], strict=True):
+            array[0] = given[name]
+
+    def _take(self, reading: ArrayLike) -> None:
+        """Put a reading where the graph looks for it, after a look at it."""
+        values = np.asarray(reading, dtype=np.float64)
+        channels = self._contract.channels
+        if values.size != len(channels) or values.ndim > 1:
+            raise StreamError(
+                f"A reading has shape ({len(channels)},), one value for each of "
+                f"{', '.join(channels)}; got shape {values.shape}."
+            )
+        if (np.abs(values) > np.finfo(np.float32).max).any():
+            column = int(np.argmax(np.abs(values) > np.finfo(np.float32).max))
+            raise StreamError(
+                f"The reading of {channels[column]} is {values.flat[column]}, beyond float32; "
+                "give NaN for a missing reading."
+            )
+        self._reading[0] = values
+
+    def _bind(self, source: int, target: int) -> Any:
+        """Bind the graph once to read one copy of the state and write the other."""
+        binding = self._session.io_binding()
+        names = [described.name for described in self._contract.state]
+        inputs = zip([READING, *names], [self._reading, *self._states[source]], strict=True)
+        for name, array in inputs:
+            binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(array))
+        outputs = zip(
+            [FORECAST, *map(next_name, names)], [self._forecast, *self._states[target]], strict=True
+        )
+        for name, array in outputs:
+            binding.bind_ortvalue_output(name, ort.OrtValue.ortvalue_from_numpy(array))
+        return binding
