@@ -23,6 +23,7 @@ from xlstm_ts.scaling import TINY_WEIGHT, VARIANCE_FLOOR, decay
 
 # What stands for minus infinity: finite, and far below the log-scale of an empty memory.
 NEVER = -3e38
+LARGEST_LOG = 80.0
 
 
 def build_step_graph(model: XLSTM, contract: Contract) -> onnx.ModelProto:
@@ -72,7 +73,7 @@ class _StepGraph:
 
     def build(self, reading: str) -> str:
         """Write the whole step; return the name of the forecast `(B, horizon, channels, Q)`."""
-        g, config = self.graph, self.config
+        g = self.graph
         value, observed = self._standardise(reading)
         scaling = self._scale(value, observed)
         values, marks = self._push("value", value), self._push("observed", observed)
@@ -83,7 +84,8 @@ class _StepGraph:
             x = build(f"block{j}", block, x, mask)  # type: ignore[operator]
         forecast = self._head(x)
         if self.model.linear_path is not None:
-            forecast = g("Add", forecast, self._linear_path(scaled))
+            path = self._linear_path(scaled, self.model.linear_path)
+            forecast = g("Add", forecast, path)
         return self._unscale(forecast, scaling)
 
     def _standardise(self, reading: str) -> tuple[str, str]:
@@ -214,7 +216,8 @@ class _StepGraph:
         self._enqueue(f"{name}_n", n)
         read = g("Squeeze", g("MatMul", g("Unsqueeze", q, last), c), last)
         match = g("ReduceSum", g("Mul", q, n), last, keepdims=1)
-        floor = g("Exp", g("Neg", g("Unsqueeze", m, last)))
+        # An empty memory has no scale yet: its floor is as good as infinite, but stays a number.
+        floor = g("Exp", g("Min", g("Neg", g("Unsqueeze", m, last)), np.float32(LARGEST_LOG)))
         h = self._head_norm(g("Div", read, g("Max", g("Abs", match), floor)), cell.norm.weight, dim)
         return g("Add", x, self._linear(g("Mul", h, g("Sigmoid", gate)), block.down))
 
@@ -233,7 +236,7 @@ class _StepGraph:
         n = g("Add", g("Mul", forget, self._oldest(f"{name}_n")), write)
         kept = g("Mul", forget, self._oldest(f"{name}_c"))
         c = g("Add", kept, g("Mul", write, g("Tanh", z)))
-        h = g("Mul", g("Sigmoid", o), g("Div", c, n))
+        h = g("Mul", g("Sigmoid", o), g("Div", c, g("Max", n, np.float32(TINY_WEIGHT))))
         present = g("Greater", g("Unsqueeze", mask, np.array([3])), np.float32(0))
         h = g("Where", present, h, before)
         for letter, new in (("h", h), ("c", c), ("n", n)):
@@ -258,11 +261,10 @@ class _StepGraph:
         gaps = g("MatMul", g("Softplus", raw), _numpy(self.model.ordering))
         return g("Add", median, gaps)
 
-    def _linear_path(self, scaled: str) -> str:
+    def _linear_path(self, scaled: str, layer: nn.Linear) -> str:
         g, length = self.graph, self.config.linear_length
         window = g("Transpose", self._last(scaled, length), perm=[0, 1, 3, 2])
-        assert_path = self.model.linear_path
-        path = g("MatMul", window, _numpy(assert_path.weight).T)  # type: ignore[union-attr]
+        path = g("MatMul", window, _numpy(layer.weight).T)
         return g("Unsqueeze", g("Transpose", path, perm=[0, 1, 3, 2]), np.array([4]))
 
     def _unscale(self, forecast: str, scaling: _Scaling) -> str:

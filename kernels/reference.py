@@ -153,5 +153,5 @@ def _slstm_step(raw: Tensor, state: SLSTMState, *, present: Tensor) -> SLSTMStat
         torch.where(present, h_new, h),
         torch.where(present, c_new, c),
         torch.where(present, n_new, n),
-        torch.where(present, m_new, m.detach()),
+        torch.where(present, m_new, m),
     )

@@ -1,9 +1,10 @@
 """The sLSTM in plain torch: a scan over a sequence, and one step.
 
 Beck et al. (2024), arXiv:2405.04517, equations 8 to 17. The scan keeps heads in front of the
-batch, so the block-diagonal recurrence is one batched product per step; what the backward pass
-sends to the recurrent weights is one product after its loop. An absent step has i = -inf and
-f = inf, which leaves the memories alone, and keeps `h` explicitly.
+batch, so that the block-diagonal recurrence is one batched product per step, and saves h, c, n
+and m only: the backward pass computes the gates of each step again, which costs less than to keep
+them. An absent step has i = -inf and f = inf, which leaves the memories alone, and keeps `h`
+explicitly.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn.functional import logsigmoid
 
 from xlstm_ts.kernels.states import SLSTMState
+# Steps whose gates are gathered, and taken back, together.
+BLOCK = 32
 
 
 def step(
@@ -81,95 +84,95 @@ class _Scan(torch.autograd.Function):
         m: Tensor,
         mask: Tensor | None,
     ) -> tuple[Tensor, ...]:
-        B, T, _, H, D = x.shape
-        weight = r.flatten(1, 2).mT  # (H, D_in, 4 D_out)
-        hs, gates = x.new_empty(T, B, H, D), x.new_empty(T, 5, H, B, D)
-        cs, ns = x.new_empty(T + 1, H, B, D), x.new_empty(T + 1, H, B, D)
-        start, m = _heads_first(h), _heads_first(m)
-        cs[0], ns[0] = _heads_first(c), _heads_first(n)
-        h, keep = start, _absent(mask)
-        for t in range(T):
-            recurrent = torch.bmm(h, weight).unflatten(-1, (4, D)).permute(2, 0, 1, 3)
-            torch.add((x[:, t] + b).permute(1, 2, 0, 3), recurrent, out=gates[t, :4])
-            m = _activate(gates[t], m)
-            new = _remember(gates[t], (cs[t], cs[t + 1]), (ns[t], ns[t + 1]))
-            h = new if keep is None else torch.where(keep[t], h, new)
-            hs[t] = _heads_first(h)
-        ctx.save_for_backward(r, start, hs, cs, ns, gates, keep)
-        m = _heads_first(m).contiguous()
-        ctx.mark_non_differentiable(m)
-        return hs.transpose(0, 1), *(_heads_first(last).contiguous() for last in (h, cs[-1], ns[-1])), m
+        length, weight = x.shape[1], r.flatten(1, 2).mT  # (H, D_in, 4 D_out)
+        outputs = _room_after(h, length)
+        memories = [_room_after(start.transpose(0, 1), length) for start in (c, n, m)]
+        hs, cs, ns, ms = outputs.transpose(1, 2), *memories
+        absent = None if mask is None else ~mask.mT[:, None, :, None]
+        for span in _spans(length):
+            for t, raw in enumerate(_from_input(x[:, span], b), start=span.start):
+                raw += _by_gate(hs[t] @ weight)
+                write, decay, z, o = _activate(raw, ms[t], out=ms[t + 1])
+                torch.addcmul(z.mul_(write), decay, cs[t], out=cs[t + 1])
+                torch.addcmul(write, decay, ns[t], out=ns[t + 1])
+                torch.div(o.mul_(cs[t + 1]), ns[t + 1], out=hs[t + 1])
+                if absent is not None:
+                    hs[t + 1] = torch.where(absent[t], hs[t], hs[t + 1])
+        ctx.save_for_backward(x, r, b, outputs, *memories, absent)
+        last = [outputs[-1].clone(), *(part[-1].transpose(0, 1).contiguous() for part in memories)]
+        ctx.mark_non_differentiable(last[-1])
+        return outputs[1:].transpose(0, 1), *last
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        dhs, *last, _ = upstream
-        r, start, hs, cs, ns, gates, keep = ctx.saved_tensors
-        T, _, H, B, D = gates.shape
-        weight = r.flatten(1, 2)  # (H, 4 D_out, D_in)
-        dh, dc, dn = (_heads_first(s).clone() for s in last)
-        dx, dr = gates.new_empty(T, B, 4, H, D), torch.zeros_like(weight)
-        draw = gates.new_empty(H, B, 4, D)
-        for t in reversed(range(T)):
-            dh += _heads_first(dhs[:, t])
-            kept, n = None, ns[t + 1]
-            if keep is not None:
-                kept, dh = torch.where(keep[t], dh, 0), torch.where(keep[t], 0, dh)
-                n = torch.where(keep[t], 1, n)
-            _backward_step(draw, gates[t], (dh, dc, dn), _heads_first(hs[t]), n, cs[t], ns[t])
-            dx[t] = draw.permute(1, 2, 0, 3)
-            before = _heads_first(hs[t - 1]) if t else start
-            dr.baddbmm_(draw.flatten(2).mT, before)
-            dh = torch.bmm(draw.flatten(2), weight)
-            dh = dh if kept is None else dh + kept
+        dhs, *dlast, _ = upstream
+        x, r, b, outputs, cs, ns, ms, absent = ctx.saved_tensors
+        B, T, _, H, D = x.shape
+        hs, dhs, weight = outputs.transpose(1, 2), dhs.permute(1, 2, 0, 3), r.flatten(1, 2)
+        dx, dr = torch.empty_like(x, memory_format=torch.contiguous_format), torch.zeros_like(weight)
+        dh, dc, dn = (part.transpose(0, 1).clone() for part in dlast)
+        for span in reversed(_spans(T)):
+            after = slice(span.start + 1, span.stop + 1)
+            heads = outputs[span].flatten(0, 1).transpose(0, 1)  # (H, S B, D)
+            raw = _from_input(x[:, span], b)
+            raw += _by_gate((heads @ weight.mT).unflatten(1, (-1, B))).movedim(2, 0)
+            write, decay, z, o = _activate(raw, ms[span])
+            forget = raw[:, 1].neg_().sigmoid_()
+            to_c, to_n, to_o = o / ns[after], hs[after] / ns[after], hs[after] * (1 - o)
+            to_z = write * (1 - z * z)
+            if absent is not None:
+                to_c, to_n, to_o = (torch.where(absent[span], 0, p) for p in (to_c, to_n, to_o))
+            draw = raw.new_empty(H, raw.shape[0], B, 4, D)
+            for s in reversed(range(raw.shape[0])):
+                t = span.start + s
+                di, df, dz, do = draw[:, s].unbind(2)
+                dh += dhs[t]
+                dc.addcmul_(dh, to_c[s])
+                dn.addcmul_(dh, to_n[s], value=-1)
+                torch.mul(dh, to_o[s], out=do)
+                torch.mul(dc, to_z[s], out=dz)
+                torch.mul(torch.addcmul(dn, dc, z[s]), write[s], out=di)
+                dc *= decay[s]
+                dn *= decay[s]
+                torch.mul((dc * cs[t]).addcmul_(dn, ns[t]), forget[s], out=df)
+                dthrough = draw[:, s].flatten(2) @ weight
+                dh = dthrough if absent is None else dthrough.add_(torch.where(absent[t], dh, 0))
+            dx[:, span] = draw.permute(2, 1, 3, 0, 4)
+            dr.baddbmm_(draw.flatten(3).flatten(1, 2).mT, heads)
         dm = dc * cs[0] + dn * ns[0]
-        begin = (_heads_first(s) for s in (dh, dc, dn, dm))
-        return dx.transpose(0, 1), dr.unflatten(1, (4, D)), dx.sum((0, 1)), *begin, None
+        start = (part.transpose(0, 1) for part in (dh, dc, dn, dm))
+        return dx, dr.view(r.shape), dx.sum((0, 1)), *start, None
 
 
-def _activate(gates: Tensor, m: Tensor) -> Tensor:
-    """Turn raw i, f, z, o into (write, f, tanh z, sigmoid o, decay) in place; return the new m."""
-    i, f, z, o, decay = gates
-    carried = logsigmoid(f) + m
-    m = torch.maximum(carried, i)
-    torch.sub(carried, m, out=decay)
-    i.sub_(m)
-    gates[::4].exp_()
-    z.tanh_()
-    o.sigmoid_()
-    return m
+def _from_input(x: Tensor, b: Tensor) -> Tensor:
+    """Lay out the gates of some steps as `(S, 4, H, B, D)`, with the bias."""
+    x = x.permute(1, 2, 3, 0, 4)
+    return torch.add(x, b.unsqueeze(2), out=x.new_empty(x.shape))
 
 
-def _remember(gates: Tensor, c: tuple[Tensor, Tensor], n: tuple[Tensor, Tensor]) -> Tensor:
-    """Write the new memories beside the old ones; return the output."""
-    write, _, z, o, decay = gates
-    torch.addcmul(write * z, decay, c[0], out=c[1])
-    torch.addcmul(write, decay, n[0], out=n[1])
-    return (o * c[1]).div_(n[1])
+def _by_gate(recurrent: Tensor) -> Tensor:
+    """View `(H, ..., 4 D)` as `(4, H, ..., D)`."""
+    return recurrent.unflatten(-1, (4, -1)).movedim(-2, 0)
 
 
-def _backward_step(draw, gates, grads, h, n, c_, n_) -> None:
-    write, f, z, o, decay = gates
-    dh, dc, dn = grads
-    di, df, dz, do = draw.unbind(2)
-    per_n = dh / n
-    dc.addcmul_(per_n, o)
-    dn.addcmul_(per_n, h, value=-1)
-    dhh = dh * h
-    torch.addcmul(dhh, dhh, o, value=-1, out=do)
-    torch.mul(torch.addcmul(dn, dc, z), write, out=di)
-    dwritten = dc * write
-    torch.addcmul(dwritten, dwritten * z, z, value=-1, out=dz)
-    slope = torch.sigmoid(-f).mul_(decay)
-    torch.mul((dc * c_).addcmul_(dn, n_), slope, out=df)
-    dc *= decay
-    dn *= decay
+def _activate(raw: Tensor, m: Tensor, *, out: Tensor | None = None) -> tuple[Tensor, ...]:
+    """Turn i, f, z, o `(..., 4, H, B, D)` into write, decay, tanh z, sigmoid o, all but f in place.
+
+    Write and decay are the stabilised gates of equations 16 and 17; the new m goes to `out`.
+    """
+    i, f, z, o = raw.unbind(-4)
+    decay = logsigmoid(f).add_(m)
+    m = torch.maximum(decay, i, out=out)
+    return i.sub_(m).exp_(), decay.sub_(m).exp_(), z.tanh_(), o.sigmoid_()
 
 
-def _heads_first(x: Tensor) -> Tensor:
-    """Swap batch and heads, `(B, H, D)` to `(H, B, D)` and back."""
-    return x.transpose(0, 1)
+def _room_after(start: Tensor, length: int) -> Tensor:
+    """Return `(T + 1, ...)`, uninitialised but for the first entry."""
+    room = start.new_empty(length + 1, *start.shape)
+    room[0] = start
+    return room
 
 
-def _absent(mask: Tensor | None) -> Tensor | None:
-    return None if mask is None else ~mask.mT[:, None, :, None]
+def _spans(length: int) -> list[slice]:
+    return [slice(start, min(start + BLOCK, length)) for start in range(0, length, BLOCK)]

@@ -15,8 +15,10 @@ from xlstm_ts.kernels.ops import mlstm, mlstm_step, slstm, slstm_step
 from xlstm_ts.kernels.states import M_START, MLSTMState, SLSTMState
 from xlstm_ts.state import State, StateField
 
-# Forget gates start near one and spread over time constants, as in the paper's code.
+# Forget gates start near one and spread over time constants. Input gates start small: while the
+# normaliser sits on its floor, rounding is not blown up by its changes of sign.
 FORGET_BIAS = (3.0, 6.0)
+INPUT_BIAS = -5.0
 
 
 class CausalConv(nn.Module):
@@ -67,7 +69,7 @@ class MLSTMCell(nn.Module):
         self.norm = HeadNorm(heads, self.dim)
         nn.init.normal_(self.gates.weight, std=0.01)
         with torch.no_grad():
-            self.gates.bias[:heads] = 0
+            self.gates.bias[:heads] = INPUT_BIAS
             self.gates.bias[heads:] = torch.linspace(*FORGET_BIAS, heads)
 
     def state_fields(self) -> tuple[StateField, ...]:
@@ -118,6 +120,7 @@ class SLSTMCell(nn.Module):
         self.bias = nn.Parameter(torch.zeros(4, heads, self.dim))
         self.norm = HeadNorm(heads, self.dim)
         with torch.no_grad():
+            self.bias[0] = INPUT_BIAS
             self.bias[1] = torch.linspace(*FORGET_BIAS, self.dim)
 
     def state_fields(self) -> tuple[StateField, ...]:

@@ -1,0 +1,87 @@
+"""One more reading: the exported graph, the PyTorch step, and a window computed again.
+
+One channel, a token a reading, two mLSTM blocks, one thread. Three ways to the same forecast take
+turns in one process: `Stream.step`, `XLSTM.step`, and `XLSTM.forecast` over the last 512 readings.
+Figures are ratios of medians; microseconds depend on the machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from _report import Report
+from xlstm_ts import XLSTMForecaster
+from xlstm_ts.datasets.synthetic import make_sensor_stream
+from xlstm_ts.export.onnx import export_onnx
+from xlstm_ts.streaming import StreamModel
+
+WINDOW = 512
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer rounds")
+    parser.add_argument("--check", action="store_true", help="exit 1 where a bar is missed")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    rounds = 10 if options.quick else 40
+    report = Report()
+    for patch, bars in ((1, (4.0, 200.0)), (24, (4.0, None))):
+        graph, step, window = _measure(patch, rounds=rounds)
+        name = f"patch {patch}"
+        report.add(f"{name} Stream.step median µs", graph[0] * 1e6)
+        report.add(f"{name} Stream.step p99 µs", graph[1] * 1e6)
+        report.add(f"{name} times faster than the torch step", step[0] / graph[0], least=bars[0])
+        report.add(
+            f"{name} times faster than a {WINDOW} window in torch", window[0] / graph[0], least=bars[1]
+        )
+    return report.finish(check=options.check)
+
+
+def _measure(patch: int, *, rounds: int) -> list[tuple[float, float]]:
+    """Return median and p99 seconds of graph, torch step and window, taken in turn."""
+    y = make_sensor_stream(2000, random_state=0).readings.iloc[:, 0]
+    forecaster = XLSTMForecaster(
+        24, patch_length=patch, context_length=96, max_steps=5, random_state=0, device="cpu"
+    ).fit(y)
+    model = forecaster.model_
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        export_onnx(forecaster, path)
+        stream = StreamModel(path).create_stream()
+    values = y.to_numpy(np.float32)
+    windows = torch.as_tensor(values[:WINDOW])[None, :, None]
+    readings = torch.as_tensor(values)[:, None, None]
+    state = model.initial_state(1)
+
+    def torch_step(t: int) -> None:
+        nonlocal state
+        _, state = model.step(readings[t], state)
+
+    runs: list[tuple[Callable[[int], object], int]] = [
+        (lambda t: stream.step(values[t]), 50),
+        (torch_step, 20),
+        (lambda _: model.forecast(windows), 2),
+    ]
+    samples: list[list[float]] = [[] for _ in runs]
+    with torch.inference_mode():
+        for turn in range(rounds + 1):
+            for (run, count), times in zip(runs, samples, strict=True):
+                for t in range(count):
+                    start = time.perf_counter()
+                    run(t)
+                    if turn:  # the first round is warm-up
+                        times.append(time.perf_counter() - start)
+    return [(float(np.median(times)), float(np.percentile(times, 99))) for times in samples]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+"""What several tests share: small models, a fitted forecaster and its graph."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from xlstm_ts import XLSTMForecaster
+from xlstm_ts.config import XLSTMConfig
+from xlstm_ts.export.onnx import export_onnx
+from xlstm_ts.model import XLSTM
+
+CONFIGS = {
+    "plain": {},
+    "patch": {"patch_length": 3},
+    "mixed": {"patch_length": 3, "blocks": "ms", "linear_length": 7, "channels": "mixed"},
+    "short linear path": {"patch_length": 4, "blocks": "sm", "linear_length": 2},
+    "point": {"blocks": "s", "quantiles": (0.5,), "expansion": 2},
+    "many quantiles": {"patch_length": 2, "quantiles": (0.05, 0.2, 0.6, 0.9), "channels": "mixed"},
+}
+
+
+def build_model(name: str) -> XLSTM:
+    """Return a float64 model of three channels whose weights are all away from their start."""
+    torch.manual_seed(0)
+    config = XLSTMConfig(
+        n_channels=3, horizon=5, d_model=8, n_heads=2, scaling_span=8, **CONFIGS[name]
+    )
+    model = XLSTM(config).double().eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight += 0.2 * torch.randn_like(weight)
+        model.center.copy_(torch.tensor([100.0, 0.0, -5.0]))
+        model.spread.copy_(torch.tensor([3.0, 0.5, 1.0]))
+    return model
+
+
+def make_readings(batch: int, length: int, *, seed: int = 1) -> torch.Tensor:
+    """Return raw readings `(batch, length, 3)` with single and long gaps."""
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(batch, length, 3, generator=generator, dtype=torch.float64)
+    readings = noise.cumsum(1) * torch.tensor([3.0, 0.5, 1.0]) + torch.tensor([100.0, 0.0, -5.0])
+    readings[torch.rand(batch, length, 3, generator=generator) < 0.2] = torch.nan
+    readings[0, length // 4 : length // 2] = torch.nan
+    return readings
+
+
+@pytest.fixture(scope="session")
+def data_home() -> Path:
+    """Return the folder of the real data."""
+    default = Path(__file__).parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("XLSTM_TS_DATA", default))
+    if not folder.is_dir():
+        pytest.skip(f"no real data at {folder}; set XLSTM_TS_DATA")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sine() -> pd.DataFrame:
+    """Return two noisy daily cycles, hourly, with a few gaps."""
+    rng = np.random.default_rng(0)
+    hours = np.arange(700)
+    values = np.stack([np.sin(hours * np.pi / 12), np.cos(hours * np.pi / 12)], 1)
+    values = [50, 3] + values * [10, 1] + 0.1 * rng.standard_normal(values.shape)
+    values[rng.random(values.shape) < 0.02] = np.nan
+    index = pd.date_range("2024-01-01", periods=len(hours), freq="h", name="time")
+    return pd.DataFrame(values, index=index, columns=["a", "b"])
+
+
+@pytest.fixture(scope="session")
+def fitted(sine: pd.DataFrame) -> XLSTMForecaster:
+    """Return a small forecaster fitted to the first 600 readings of `sine`."""
+    forecaster = XLSTMForecaster(
+        12, d_model=16, n_heads=2, context_length=96, max_steps=60, dropout=0.0, random_state=0
+    )
+    return forecaster.fit(sine.iloc[:600])
+
+
+@pytest.fixture(scope="session")
+def graph_path(fitted: XLSTMForecaster, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the exported graph of `fitted`."""
+    path = tmp_path_factory.mktemp("graph") / "model.onnx"
+    export_onnx(fitted, path)
+    return path

@@ -1,0 +1,67 @@
+"""Export writes a verified file or none."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.exceptions import NotFittedError
+
+from xlstm_ts import XLSTMForecaster
+from xlstm_ts.exceptions import ExportError
+from xlstm_ts.export import graph, parity
+from xlstm_ts.export.onnx import export_onnx
+from xlstm_ts.streaming import StreamModel
+
+
+def test_export_reports_its_errors(fitted: XLSTMForecaster, tmp_path: Path) -> None:
+    report = export_onnx(fitted, tmp_path / "model.onnx")
+    assert report.steps == 2000
+    assert 0 < report.real <= 1e-4
+    assert 0 < report.random <= 1e-4
+    contract = StreamModel(tmp_path / "model.onnx").contract
+    assert contract.channels == ("a", "b")
+    assert contract.quantiles == (0.1, 0.5, 0.9)
+    assert (contract.horizon, contract.step) == (12, "h")
+
+
+@pytest.mark.parametrize("wrong", [1e-3, np.nan])
+def test_wrong_graph_is_never_written(
+    wrong: float, fitted: XLSTMForecaster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_text("older")
+    monkeypatch.setattr(graph, "VARIANCE_FLOOR", graph.VARIANCE_FLOOR + wrong)
+    with pytest.raises(ExportError, match="No file was written"):
+        export_onnx(fitted, path)
+    assert path.read_text() == "older"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_unfitted_forecaster_cannot_be_exported(tmp_path: Path) -> None:
+    with pytest.raises(NotFittedError):
+        export_onnx(XLSTMForecaster(), tmp_path / "model.onnx")
+
+
+def test_missing_folder_is_named(fitted: XLSTMForecaster, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        export_onnx(fitted, tmp_path / "nowhere" / "model.onnx")
+
+
+def test_stream_goes_on_as_the_forecaster_predicts(
+    fitted: XLSTMForecaster, graph_path: Path, sine: pd.DataFrame
+) -> None:
+    stream = StreamModel(graph_path).create_stream()
+    for reading in sine.iloc[504:600].to_numpy():
+        output = stream.step(reading)
+    expected = fitted.predict(sine.iloc[504:600]).to_numpy()
+    np.testing.assert_allclose(output.forecast, expected, atol=1e-3)
+
+
+@pytest.mark.slow
+def test_long_streams_do_not_drift(fitted: XLSTMForecaster, graph_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    readings = [50, 3] + rng.standard_normal((10_000, 2)) * [10, 1]
+    errors = parity.worst_errors(fitted.model_, graph_path, readings=readings)
+    assert errors.max() <= parity.TOLERANCE
+    assert errors[-1000:].max() <= 5 * errors[:1000].max()

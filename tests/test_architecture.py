@@ -1,0 +1,135 @@
+"""The map of DESIGN: who may import whom, held by reading the imports."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import xlstm_ts
+
+ROOT = Path(__file__).parents[1]
+ROOMS = ("kernels", "export", "datasets")
+LEAVES = {"xlstm_ts.exceptions"}
+MODEL = {f"xlstm_ts.{name}" for name in ("config", "state", "scaling", "cells", "blocks", "model")}
+OPS = {"xlstm_ts.kernels.ops", "xlstm_ts.kernels.states"}
+HEAVY = {"torch", "pandas", "sklearn", "scipy", "onnx", "onnxruntime", "triton", "matplotlib"}
+
+# Module or room: what of the package it may import, and which heavy packages.
+ALLOWED: dict[str, tuple[set[str], set[str]]] = {
+    "xlstm_ts.exceptions": (set(), set()),
+    "xlstm_ts.files": (set(), set()),
+    "xlstm_ts.kernels": ({"xlstm_ts.kernels"}, {"torch", "triton"}),
+    "xlstm_ts.datasets": ({"xlstm_ts.datasets"}, {"pandas"}),
+    "xlstm_ts.config": (set(), set()),
+    "xlstm_ts.state": (set(), {"torch"}),
+    "xlstm_ts.scaling": (set(), {"torch"}),
+    "xlstm_ts.cells": (MODEL | OPS, {"torch"}),
+    "xlstm_ts.blocks": (MODEL, {"torch"}),
+    "xlstm_ts.model": (MODEL, {"torch"}),
+    "xlstm_ts.losses": (set(), {"torch"}),
+    "xlstm_ts.windows": (set(), {"torch"}),
+    "xlstm_ts.training": (
+        {"xlstm_ts.model", "xlstm_ts.losses", "xlstm_ts.windows"},
+        {"torch"},
+    ),
+    "xlstm_ts.frames": (set(), {"pandas"}),
+    "xlstm_ts.seasons": ({"xlstm_ts.frames"}, {"pandas"}),
+    "xlstm_ts.evaluation": ({"xlstm_ts.model", "xlstm_ts.frames"}, {"torch"}),
+    "xlstm_ts.plotting": (set(), {"pandas", "matplotlib"}),
+    "xlstm_ts.persistence": (
+        {f"xlstm_ts.{name}" for name in ("config", "files", "frames", "model", "training")},
+        {"torch", "pandas"},
+    ),
+    "xlstm_ts.forecaster": (
+        {
+            f"xlstm_ts.{name}"
+            for name in (
+                "persistence", "config", "evaluation", "frames", "model", "seasons", "training",
+            )
+        },
+        {"torch", "pandas", "sklearn"},
+    ),
+    "xlstm_ts.streaming": ({"xlstm_ts.export.contract"}, {"onnxruntime"}),
+    "xlstm_ts.export.contract": (set(), set()),
+    "xlstm_ts.export.builder": (set(), {"onnx"}),
+    "xlstm_ts.export.graph": (
+        MODEL | {"xlstm_ts.export.builder", "xlstm_ts.export.contract"},
+        {"onnx", "torch"},
+    ),
+    "xlstm_ts.export.parity": ({"xlstm_ts.model", "xlstm_ts.streaming"}, {"torch"}),
+    "xlstm_ts.export.onnx": (
+        {"xlstm_ts.files", "xlstm_ts.export", "xlstm_ts"},
+        {"onnx", "sklearn"},
+    ),
+}  # fmt: skip
+UNBOUND = {"xlstm_ts", "xlstm_ts.cli", "xlstm_ts.__main__"}
+
+
+def modules() -> dict[str, Path]:
+    found = {f"xlstm_ts.{path.stem}": path for path in (ROOT / "xlstm_ts").glob("*.py")}
+    found["xlstm_ts"] = found.pop("xlstm_ts.__init__")
+    for room in ROOMS:
+        found |= {f"xlstm_ts.{room}.{path.stem}": path for path in (ROOT / room).glob("*.py")}
+    return found
+
+
+def imports(path: Path) -> set[str]:
+    """Return what a module imports when it runs, type checking aside."""
+    tree = ast.parse(path.read_text())
+    skipped = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            known = {f"{node.module}.{alias.name}" for alias in node.names} & modules().keys()
+            names |= known or {node.module}
+    return names
+
+
+def within(name: str, allowed: set[str]) -> bool:
+    return any(name == place or name.startswith(f"{place}.") for place in allowed - {"xlstm_ts"}) or (
+        name == "xlstm_ts" and "xlstm_ts" in allowed
+    )
+
+
+@pytest.mark.parametrize("name", sorted(modules().keys() - UNBOUND))
+def test_only_drawn_arrows(name: str) -> None:
+    place = name if name in ALLOWED else name.rpartition(".")[0]
+    ours, heavy = ALLOWED[place]
+    for imported in imports(modules()[name]):
+        if imported.split(".")[0] == "xlstm_ts":
+            assert within(imported, ours | LEAVES), f"{name} must not import {imported}"
+        elif imported.split(".")[0] in HEAVY:
+            assert imported.split(".")[0] in heavy, f"{name} must not import {imported}"
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_rooms_are_links_without_init(room: str) -> None:
+    link = ROOT / "xlstm_ts" / room
+    assert link.is_symlink()
+    assert str(link.readlink()) == f"../{room}"
+    assert not (ROOT / room / "__init__.py").exists()
+    assert not [path for path in (ROOT / room).iterdir() if path.is_dir() and path.name[0] != "_"]
+
+
+def test_files_stay_readable() -> None:
+    long = {name: len(path.read_text().splitlines()) for name, path in modules().items()}
+    assert {name: lines for name, lines in long.items() if lines > 400} == {}
+
+
+def test_public_names_load_on_use() -> None:
+    assert xlstm_ts.__all__ == ["XLSTMForecaster", "__version__"]
+    code = "import sys, xlstm_ts; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = xlstm_ts.nothing

@@ -1,0 +1,137 @@
+"""The model's contract: one set of weights, forward and step agree, nothing looks ahead."""
+
+import pytest
+import torch
+
+from tests.conftest import CONFIGS, build_model, make_readings
+
+T = 23
+
+family = pytest.mark.parametrize("name", CONFIGS)
+
+
+@family
+@torch.no_grad()
+def test_forward_equals_steps(name: str) -> None:
+    model, readings = build_model(name), make_readings(2, T)
+    forecasts, final = model(readings)
+    state = model.initial_state(2)
+    for t in range(T):
+        forecast, state = model.step(readings[:, t], state)
+        torch.testing.assert_close(forecast, forecasts[:, t], atol=1e-10, rtol=1e-10)
+    for one, other in zip(final, state, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-10, rtol=1e-10)
+    assert forecasts.isfinite().all()
+
+
+@family
+@pytest.mark.parametrize("cut", [1, 4, 11, 22])
+@torch.no_grad()
+def test_cutting_changes_nothing(name: str, cut: int) -> None:
+    model, readings = build_model(name), make_readings(2, T)
+    whole, _ = model(readings)
+    head, state = model(readings[:, :cut])
+    tail, _ = model(readings[:, cut:], state)
+    torch.testing.assert_close(torch.cat((head, tail), 1), whole, atol=1e-10, rtol=1e-10)
+
+
+@family
+def test_no_output_depends_on_later_inputs(name: str) -> None:
+    model, readings = build_model(name), make_readings(1, T).nan_to_num(nan=1.0)
+    readings.requires_grad_()
+    for t in (0, 5, 13):
+        forecasts, _ = model(readings)
+        (gradient,) = torch.autograd.grad(forecasts[:, t].square().sum(), readings)
+        assert gradient[:, t + 1 :].abs().max() == 0
+        assert gradient[:, t].abs().max() > 0
+
+
+@family
+@torch.no_grad()
+def test_forecast_is_the_end_of_forward(name: str) -> None:
+    model, readings = build_model(name), make_readings(3, T)
+    forecasts, _ = model(readings)
+    torch.testing.assert_close(model.forecast(readings), forecasts[:, -1], atol=1e-10, rtol=1e-10)
+
+
+@family
+@torch.no_grad()
+def test_a_silent_stream_keeps_its_memory(name: str) -> None:
+    model = build_model(name)
+    period = model.config.patch_length
+    silent = torch.full((1, 2 * period, 3), torch.nan, dtype=torch.float64)
+    _, before = model(torch.cat((make_readings(1, T), silent[:, :period]), 1))
+    _, after = model(silent, before)
+    memory = ("_c", "_n", "_m", "_h")
+    for field, one, other in zip(model.state_fields(), before, after, strict=True):
+        if field.name.endswith(memory):
+            torch.testing.assert_close(one, other, atol=0, rtol=0)
+        elif field.name.startswith("scaling"):
+            torch.testing.assert_close(one, other, atol=1e-12, rtol=1e-12)
+
+
+@family
+@torch.no_grad()
+def test_leading_gap_is_no_reading(name: str) -> None:
+    model, readings = build_model(name), make_readings(1, T)
+    lead = torch.full((1, 4 * model.config.patch_length, 3), torch.nan, dtype=torch.float64)
+    late, _ = model(torch.cat((lead, readings), 1))
+    alone, _ = model(readings)
+    torch.testing.assert_close(late[:, lead.shape[1] :], alone, atol=1e-10, rtol=1e-10)
+
+
+@torch.no_grad()
+def test_independent_channels_do_not_meet() -> None:
+    model, readings = build_model("patch"), make_readings(2, T)
+    changed = readings.clone()
+    changed[..., 1] = torch.nan
+    before, after = model(readings)[0], model(changed)[0]
+    torch.testing.assert_close(before[..., [0, 2], :], after[..., [0, 2], :], atol=0, rtol=0)
+    assert (before[..., 1, :] - after[..., 1, :]).abs().max() > 0
+
+
+@family
+@torch.no_grad()
+def test_rows_of_a_batch_do_not_meet(name: str) -> None:
+    model, readings = build_model(name), make_readings(3, T)
+    torch.testing.assert_close(model(readings)[0][1:2], model(readings[1:2])[0])
+
+
+@family
+@torch.no_grad()
+def test_quantiles_never_cross(name: str) -> None:
+    forecasts, _ = build_model(name)(make_readings(4, T))
+    assert (forecasts.diff(dim=-1) >= 0).all()
+
+
+@torch.no_grad()
+def test_forecast_follows_level_and_unit() -> None:
+    model, readings = build_model("patch"), make_readings(2, 60).nan_to_num(nan=100.0)
+    plain = model.forecast(readings)
+    model.center.mul_(1000).add_(7)
+    model.spread.mul_(1000)
+    moved = model.forecast(1000 * readings + 7)
+    torch.testing.assert_close(moved, 1000 * plain + 7, atol=1e-6, rtol=1e-9)
+
+
+@family
+@torch.no_grad()
+def test_state_is_as_described(name: str) -> None:
+    model = build_model(name)
+    _, state = model(make_readings(2, T))
+    for field, part, first in zip(
+        model.state_fields(), state, model.initial_state(2), strict=True
+    ):
+        assert part.shape == first.shape == (2, *field.shape)
+        assert (first == field.initial).all()
+
+
+@family
+@torch.no_grad()
+def test_float32_follows_float64(name: str) -> None:
+    model, readings = build_model(name), make_readings(2, 200)
+    truth = model(readings)[0]
+    single = model.float()(readings)[0]
+    error = (single - truth).abs() / model.spread[:, None]
+    assert error.max() < 1e-3
+    assert error.median() < 1e-5
