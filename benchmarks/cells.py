@@ -14,9 +14,9 @@ from collections.abc import Callable
 from statistics import median
 
 import torch
+from _report import Report
 from torch import Tensor, nn
 
-from _report import Report
 from xlstm_ts.kernels.ops import mlstm, slstm
 
 Run = Callable[[], Tensor]
@@ -36,7 +36,10 @@ def main() -> int:
     if not official:
         report.note("official xlstm skipped: " + ("--quick" if options.quick else "no `peers`"))
 
-    for shape, lstm_bar, official_bar in (((64, 256, 4, 32), 0.65, 8), ((8, 1024, 4, 32), None, 30)):
+    for shape, lstm_bar, official_bar in (
+        ((64, 256, 4, 32), 0.65, 8),
+        ((8, 1024, 4, 32), None, 30),
+    ):
         peers = {"official": _official_mlstm(shape)} if official else {}
         times = _measure({"ours": _mlstm(shape), "LSTM": _lstm(shape), **peers}, rounds=rounds)
         _report(report, f"mLSTM {shape}", times, lstm_bar=lstm_bar, official_bar=official_bar)

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from _report import Report
 from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
-from _report import Report
 from xlstm_ts import XLSTMForecaster
 from xlstm_ts.datasets.loaders import fetch_ett
 from xlstm_ts.evaluation import rolling_forecasts, seasonal_naive, targets
@@ -72,9 +72,9 @@ def main() -> int:
     report.add("xLSTM fit CPU seconds", time.process_time() - start, most=fit_bar)
     parameters = sum(weight.numel() for weight in forecaster.model_.parameters())
     report.add("xLSTM parameters", parameters)
-    windowed = rolling_forecasts(
-        forecaster.model_, z, origins=origins, context_length=CONTEXT
-    )[..., 0]
+    windowed = rolling_forecasts(forecaster.model_, z, origins=origins, context_length=CONTEXT)[
+        ..., 0
+    ]
     bars = (0.365, 0.390) if barred else (None, None)
     mse = _errors(report, "xLSTM", windowed, truth, bars=bars)
     streamed = _stream(forecaster, z, origins)

@@ -80,7 +80,11 @@ class Builder:
         return model
 
     def _add(
-        self, operator: str, inputs: tuple[str | Constant, ...], outputs: int, attributes: dict[str, Any]
+        self,
+        operator: str,
+        inputs: tuple[str | Constant, ...],
+        outputs: int,
+        attributes: dict[str, Any],
     ) -> list[str]:
         number = len(self._nodes)
         names = [f"v{number}" if outputs == 1 else f"v{number}_{j}" for j in range(outputs)]

@@ -44,9 +44,7 @@ def build_step_graph(model: XLSTM, contract: Contract) -> onnx.ModelProto:
     graph = Builder()
     config = model.config
     reading = graph.input(READING, (BATCH, config.n_channels))
-    state = {
-        array.name: graph.input(array.name, (BATCH, *array.shape)) for array in contract.state
-    }
+    state = {array.name: graph.input(array.name, (BATCH, *array.shape)) for array in contract.state}
     step = _StepGraph(graph, model, state)
     forecast = step.build(reading)
     shape = (BATCH, config.horizon, config.n_channels, len(config.quantiles))
@@ -80,8 +78,10 @@ class _StepGraph:
         scaled = self._scaled(values, marks, scaling)
         x, mask = self._embed(scaled, marks)
         for j, block in enumerate(self.model.blocks):
-            build = self._mlstm_block if isinstance(block, MLSTMBlock) else self._slstm_block
-            x = build(f"block{j}", block, x, mask)  # type: ignore[operator]
+            if isinstance(block, MLSTMBlock):
+                x = self._mlstm_block(f"block{j}", block, x, mask)
+            elif isinstance(block, SLSTMBlock):
+                x = self._slstm_block(f"block{j}", block, x, mask)
         forecast = self._head(x)
         if self.model.linear_path is not None:
             path = self._linear_path(scaled, self.model.linear_path)
@@ -92,7 +92,9 @@ class _StepGraph:
         g, config = self.graph, self.config
         shape = (config.groups, config.group_channels)
         raw = g("Reshape", reading, np.array([-1, *shape]))
-        center, spread = (_numpy(part).reshape(shape) for part in (self.model.center, self.model.spread))
+        center, spread = (
+            _numpy(part).reshape(shape) for part in (self.model.center, self.model.spread)
+        )
         missing = g("IsNaN", raw)
         value = g("Div", g("Sub", raw, center), spread)
         zero, one = np.float32(0), np.float32(1)
@@ -152,9 +154,7 @@ class _StepGraph:
         return product if layer.bias is None else self.graph("Add", product, _numpy(layer.bias))
 
     def _norm(self, x: str, layer: nn.LayerNorm) -> str:
-        return self.graph(
-            "LayerNormalization", x, _numpy(layer.weight), axis=-1, epsilon=layer.eps
-        )
+        return self.graph("LayerNormalization", x, _numpy(layer.weight), axis=-1, epsilon=layer.eps)
 
     def _oldest(self, name: str) -> str:
         """Take the state that is one patch old from a queue `(B, G, P, ...)`."""
@@ -199,8 +199,10 @@ class _StepGraph:
         mixed = self._conv(name, cell.conv, inner, mask)
         query, key = g.split(self._linear(mixed, cell.query_key), 2)
         value = self._linear(inner, cell.value)
-        sign = np.repeat(np.float32([1, -1]), heads)
-        gates = g("MatMul", g("Concat", query, key, value, axis=2), _numpy(cell.gates.weight).T * sign)
+        sign = np.repeat(np.array([1, -1], np.float32), heads)
+        gates = g(
+            "MatMul", g("Concat", query, key, value, axis=2), _numpy(cell.gates.weight).T * sign
+        )
         i, minus_f = g.split(g("Add", gates, _numpy(cell.gates.bias) * sign), 2)
         forget, write, m = self._decays(name, i, minus_f, mask)
         query = g("Mul", query, np.float32(dim**-0.5))
@@ -254,7 +256,11 @@ class _StepGraph:
         """Write the scaled quantiles `(B, G, horizon, C, Q)`, in order by construction."""
         g, config = self.graph, self.config
         shape = (0, 0, config.horizon, config.group_channels, len(config.quantiles))
-        raw = g("Reshape", self._linear(self._norm(x, self.model.norm), self.model.head), np.array(shape))
+        raw = g(
+            "Reshape",
+            self._linear(self._norm(x, self.model.norm), self.model.head),
+            np.array(shape),
+        )
         if len(config.quantiles) == 1:
             return raw
         median = g.cut(raw, axis=4, start=config.median, stop=config.median + 1)
@@ -271,14 +277,18 @@ class _StepGraph:
         """Write raw units and the order of the contract: `(B, horizon, channels, Q)`."""
         g, config = self.graph, self.config
         shape = (config.groups, config.group_channels)
-        center, spread = (_numpy(part).reshape(shape) for part in (self.model.center, self.model.spread))
+        center, spread = (
+            _numpy(part).reshape(shape) for part in (self.model.center, self.model.spread)
+        )
         scale = g("Mul", scaling.scale, spread)
         mean = g("Add", g("Mul", scaling.mean, spread), center)
         scale, mean = (g("Unsqueeze", part, np.array([2, 4])) for part in (scale, mean))
         raw = g("Add", g("Mul", forecast, scale), mean)
         if config.groups > 1:
             raw = g("Transpose", raw, perm=[0, 2, 1, 3, 4])
-        return g("Reshape", raw, np.array([-1, config.horizon, config.n_channels, len(config.quantiles)]))
+        return g(
+            "Reshape", raw, np.array([-1, config.horizon, config.n_channels, len(config.quantiles)])
+        )
 
 
 def _numpy(tensor: Tensor) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -72,15 +73,13 @@ def check_parity(model: XLSTM, path: Path, *, readings: NDArray[np.float64]) -> 
 def _wander(rng: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.float64]:
     """Return first-order autoregressive noise of unit spread and a memory of fifty readings."""
     noise = rng.standard_normal(shape)
-    for before, now in zip(noise, noise[1:], strict=False):
+    for before, now in pairwise(noise):
         now *= np.sqrt(1 - PERSISTENCE**2)
         now += PERSISTENCE * before
     return noise
 
 
-def worst_errors(
-    model: XLSTM, path: Path, *, readings: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def worst_errors(model: XLSTM, path: Path, *, readings: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the largest error of a fresh stream at each reading, in units of the spread.
 
     Parameters

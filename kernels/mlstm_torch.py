@@ -136,7 +136,7 @@ class _Chunkwise(torch.autograd.Function):
         return h, *_split(memories[-1], B), m
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         dh, dc, dn, _ = upstream
         q, k, v, rows_i, rows_f, h, d, *saved = ctx.saved_tensors
@@ -204,7 +204,7 @@ def _chunk_backward(
     """Return the gradients of a chunk's inputs and of the memory before it."""
     queries, keys, values = chunk
     dscores = (dout @ values.mT).mul_(gates.p)
-    weights = (queries @ keys.mT)
+    weights = queries @ keys.mT
     flow = dscores * weights
     weights.mul_(gates.p)
     dq = (dout @ memory.mT).mul_(gates.u)

@@ -9,7 +9,7 @@ explicitly.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,8 +17,9 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn.functional import logsigmoid
 
 from xlstm_ts.kernels.states import SLSTMState
+
 # Steps whose gates are gathered, and taken back, together.
-BLOCK = 32
+BLOCK = 4
 
 
 def step(
@@ -84,65 +85,98 @@ class _Scan(torch.autograd.Function):
         m: Tensor,
         mask: Tensor | None,
     ) -> tuple[Tensor, ...]:
-        length, weight = x.shape[1], r.flatten(1, 2).mT  # (H, D_in, 4 D_out)
+        length, weight = x.shape[1], r.flatten(1, 2).mT.contiguous()  # (H, D_in, 4 D_out)
         outputs = _room_after(h, length)
         memories = [_room_after(start.transpose(0, 1), length) for start in (c, n, m)]
         hs, cs, ns, ms = outputs.transpose(1, 2), *memories
         absent = None if mask is None else ~mask.mT[:, None, :, None]
+        through = x.new_empty(*hs.shape[1:3], weight.shape[-1])  # (H, B, 4 D_out)
+        recurrent = _by_gate(through)
         for span in _spans(length):
             for t, raw in enumerate(_from_input(x[:, span], b), start=span.start):
-                raw += _by_gate(hs[t] @ weight)
+                torch.bmm(hs[t], weight, out=through)
+                raw += recurrent
                 write, decay, z, o = _activate(raw, ms[t], out=ms[t + 1])
                 torch.addcmul(z.mul_(write), decay, cs[t], out=cs[t + 1])
                 torch.addcmul(write, decay, ns[t], out=ns[t + 1])
                 torch.div(o.mul_(cs[t + 1]), ns[t + 1], out=hs[t + 1])
                 if absent is not None:
                     hs[t + 1] = torch.where(absent[t], hs[t], hs[t + 1])
-        ctx.save_for_backward(x, r, b, outputs, *memories, absent)
+        ctx.save_for_backward(x, r, b, outputs, *memories, absent)  # type: ignore[arg-type]
         last = [outputs[-1].clone(), *(part[-1].transpose(0, 1).contiguous() for part in memories)]
         ctx.mark_non_differentiable(last[-1])
         return outputs[1:].transpose(0, 1), *last
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         dhs, *dlast, _ = upstream
         x, r, b, outputs, cs, ns, ms, absent = ctx.saved_tensors
         B, T, _, H, D = x.shape
-        hs, dhs, weight = outputs.transpose(1, 2), dhs.permute(1, 2, 0, 3), r.flatten(1, 2)
-        dx, dr = torch.empty_like(x, memory_format=torch.contiguous_format), torch.zeros_like(weight)
-        dh, dc, dn = (part.transpose(0, 1).clone() for part in dlast)
+        dhs, back = dhs.permute(1, 2, 0, 3), r.flatten(1, 2)  # (H, 4 D_out, D_in)
+        forth = back.mT.contiguous()
+        dx, dr = x.new_empty(x.shape), torch.zeros_like(back)
+        dh, dmemory = dlast[0].transpose(0, 1).clone(), torch.stack(dlast[1:]).transpose(1, 2)
+        dmemory = dmemory.contiguous()
         for span in reversed(_spans(T)):
-            after = slice(span.start + 1, span.stop + 1)
             heads = outputs[span].flatten(0, 1).transpose(0, 1)  # (H, S B, D)
             raw = _from_input(x[:, span], b)
-            raw += _by_gate((heads @ weight.mT).unflatten(1, (-1, B))).movedim(2, 0)
-            write, decay, z, o = _activate(raw, ms[span])
-            forget = raw[:, 1].neg_().sigmoid_()
-            to_c, to_n, to_o = o / ns[after], hs[after] / ns[after], hs[after] * (1 - o)
-            to_z = write * (1 - z * z)
-            if absent is not None:
-                to_c, to_n, to_o = (torch.where(absent[span], 0, p) for p in (to_c, to_n, to_o))
+            raw += _by_gate((heads @ forth).unflatten(1, (-1, B))).movedim(2, 0)
+            factors = _factors(raw, outputs, cs, ns, ms, span=span, absent=absent)
             draw = raw.new_empty(H, raw.shape[0], B, 4, D)
             for s in reversed(range(raw.shape[0])):
                 t = span.start + s
-                di, df, dz, do = draw[:, s].unbind(2)
+                dgates = draw[:, s].movedim(2, 0)
                 dh += dhs[t]
-                dc.addcmul_(dh, to_c[s])
-                dn.addcmul_(dh, to_n[s], value=-1)
-                torch.mul(dh, to_o[s], out=do)
-                torch.mul(dc, to_z[s], out=dz)
-                torch.mul(torch.addcmul(dn, dc, z[s]), write[s], out=di)
-                dc *= decay[s]
-                dn *= decay[s]
-                torch.mul((dc * cs[t]).addcmul_(dn, ns[t]), forget[s], out=df)
-                dthrough = draw[:, s].flatten(2) @ weight
+                dmemory.addcmul_(dh, factors.memory[s])
+                torch.mul(dmemory[0], factors.c[s], out=dgates[:3])
+                dgates[:2].addcmul_(dmemory[1], factors.n[s])
+                torch.mul(dh, factors.o[s], out=dgates[3])
+                dmemory *= factors.decay[s]
+                dthrough = draw[:, s].flatten(2) @ back
                 dh = dthrough if absent is None else dthrough.add_(torch.where(absent[t], dh, 0))
             dx[:, span] = draw.permute(2, 1, 3, 0, 4)
             dr.baddbmm_(draw.flatten(3).flatten(1, 2).mT, heads)
-        dm = dc * cs[0] + dn * ns[0]
-        start = (part.transpose(0, 1) for part in (dh, dc, dn, dm))
-        return dx, dr.view(r.shape), dx.sum((0, 1)), *start, None
+        dc, dn = dmemory.transpose(1, 2)
+        dm = dmemory[0] * cs[0] + dmemory[1] * ns[0]
+        db = dx.sum((0, 1))
+        return dx, dr.view(r.shape), db, dh.transpose(0, 1), dc, dn, dm.transpose(0, 1), None
+
+
+class _Factors(NamedTuple):
+    """What each gradient of a step is multiplied by, S steps at once."""
+
+    memory: Tensor  # (S, 2, H, B, D), from h to c and n
+    c: Tensor  # (S, 3, H, B, D), from c to i, f and z
+    n: Tensor  # (S, 2, H, B, D), from n to i and f
+    o: Tensor  # (S, H, B, D), from h to o
+    decay: Tensor  # (S, H, B, D), from c and n to those before
+
+
+def _factors(
+    raw: Tensor,
+    outputs: Tensor,
+    cs: Tensor,
+    ns: Tensor,
+    ms: Tensor,
+    *,
+    span: slice,
+    absent: Tensor | None,
+) -> _Factors:
+    after = slice(span.start + 1, span.stop + 1)
+    h, n = outputs[after].transpose(1, 2), ns[after]
+    write, decay, z, o = _activate(raw, ms[span])
+    memory, c = torch.stack((o, h.neg()), 1).div_(n.unsqueeze(1)), torch.empty_like(raw[:, :3])
+    forget = raw[:, 1].neg_().sigmoid_().mul_(decay)
+    torch.mul(write, z, out=c[:, 0])
+    torch.mul(forget, cs[span], out=c[:, 1])
+    torch.addcmul(write, c[:, 0], z, value=-1, out=c[:, 2])
+    forget.mul_(ns[span])
+    o = torch.addcmul(h, h, o, value=-1)
+    if absent is not None:
+        memory = torch.where(absent[span].unsqueeze(1), 0, memory)
+        o = torch.where(absent[span], 0, o)
+    return _Factors(memory, c, raw[:, :2], o, decay)
 
 
 def _from_input(x: Tensor, b: Tensor) -> Tensor:

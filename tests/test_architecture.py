@@ -97,9 +97,9 @@ def imports(path: Path) -> set[str]:
 
 
 def within(name: str, allowed: set[str]) -> bool:
-    return any(name == place or name.startswith(f"{place}.") for place in allowed - {"xlstm_ts"}) or (
-        name == "xlstm_ts" and "xlstm_ts" in allowed
-    )
+    return any(
+        name == place or name.startswith(f"{place}.") for place in allowed - {"xlstm_ts"}
+    ) or (name == "xlstm_ts" and "xlstm_ts" in allowed)
 
 
 @pytest.mark.parametrize("name", sorted(modules().keys() - UNBOUND))

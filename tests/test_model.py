@@ -119,9 +119,7 @@ def test_forecast_follows_level_and_unit() -> None:
 def test_state_is_as_described(name: str) -> None:
     model = build_model(name)
     _, state = model(make_readings(2, T))
-    for field, part, first in zip(
-        model.state_fields(), state, model.initial_state(2), strict=True
-    ):
+    for field, part, first in zip(model.state_fields(), state, model.initial_state(2), strict=True):
         assert part.shape == first.shape == (2, *field.shape)
         assert (first == field.initial).all()
 

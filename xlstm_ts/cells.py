@@ -138,9 +138,7 @@ class SLSTMCell(nn.Module):
         """Run over `x` `(S, N, E)` with `mask` `(S, N)`, true where a token holds a reading."""
         mixed, history = self.conv(x * mask.unsqueeze(-1), state[0])
         gates = self._inputs(x, mixed)
-        h, memory = slstm(
-            gates, self.recurrent, self.bias, state=SLSTMState(*state[1:]), mask=mask
-        )
+        h, memory = slstm(gates, self.recurrent, self.bias, state=SLSTMState(*state[1:]), mask=mask)
         return self.norm(h), (history, *memory)
 
     def step(self, x: Tensor, state: State, mask: Tensor) -> tuple[Tensor, State]:

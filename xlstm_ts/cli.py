@@ -58,7 +58,9 @@ def demo(options: argparse.Namespace) -> None:
         )
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
-    print(f"data       {len(y)} readings of {', '.join(y.columns)}; the last {len(held_out)} held out")
+    print(
+        f"data       {len(y)} readings of {', '.join(y.columns)}; the last {len(held_out)} held out"
+    )
     forecaster = XLSTMForecaster(
         options.horizon, max_steps=options.steps, random_state=0, verbose=1
     ).fit(history)
@@ -100,7 +102,9 @@ def _sensor_stream() -> pd.DataFrame:
 def _read_csv(options: argparse.Namespace) -> pd.DataFrame:
     table = pd.read_csv(options.data)
     time_column = options.time or table.columns[0]
-    wanted = options.target or table.drop(columns=time_column, errors="ignore").select_dtypes("number")
+    wanted = options.target or table.drop(columns=time_column, errors="ignore").select_dtypes(
+        "number"
+    )
     for column in (time_column, *wanted):
         if column not in table:
             raise SeriesError(
@@ -109,7 +113,9 @@ def _read_csv(options: argparse.Namespace) -> pd.DataFrame:
     try:
         table.index = pd.DatetimeIndex(pd.to_datetime(table[time_column]))
     except (ValueError, TypeError) as err:
-        raise SeriesError(f"Column {time_column!r} of {options.data} holds no times: {err}") from err
+        raise SeriesError(
+            f"Column {time_column!r} of {options.data} holds no times: {err}"
+        ) from err
     return table[list(wanted)]
 
 
@@ -161,6 +167,6 @@ def _draw(
 ) -> None:
     horizon = forecaster.horizon
     shown = history.iloc[-max(HISTORY_SHOWN * horizon, 2) :]
-    quantiles = forecaster.predict_quantiles()
+    quantiles = pd.DataFrame(forecaster.predict_quantiles())
     figure = plot_forecast(shown, quantiles, actual=held_out.iloc[:horizon])
     figure.savefig(path, dpi=120)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 Channels = Literal["independent", "mixed"]
@@ -79,9 +80,7 @@ class XLSTMConfig:
             if not value >= least:
                 raise ValueError(f"`{name}` must be at least {least}, got {value}.")
         if self.channels not in ("independent", "mixed"):
-            raise ValueError(
-                f"`channels` must be 'independent' or 'mixed', got {self.channels!r}."
-            )
+            raise ValueError(f"`channels` must be 'independent' or 'mixed', got {self.channels!r}.")
         if not self.blocks or set(self.blocks) - {"m", "s"}:
             raise ValueError(
                 f"`blocks` must be a word over 'm' (mLSTM) and 's' (sLSTM), got {self.blocks!r}."
@@ -91,7 +90,7 @@ class XLSTMConfig:
                 f"`n_heads` must divide `d_model`, got {self.n_heads} heads for {self.d_model}."
             )
         levels = self.quantiles
-        increasing = all(low < high for low, high in zip(levels, levels[1:], strict=False))
+        increasing = all(low < high for low, high in pairwise(levels))
         if not levels or not increasing or not 0 < levels[0] <= levels[-1] < 1:
             raise ValueError(f"`quantiles` must increase inside (0, 1), got {levels}.")
         if not 0 <= self.dropout < 1:

@@ -56,3 +56,15 @@ def seasonal_naive(
 def targets(values: Floats, *, origins: NDArray[np.int64], horizon: int) -> Floats:
     """Return the readings that came after each origin: `(N, H, C)`."""
     return values[origins[:, None] + np.arange(horizon)]
+
+
+def skill(forecast: Floats, naive: Floats, truth: Floats) -> float:
+    """Return 1 - MAE / MAE of a naive forecast, averaged over channels; all `(N, H, C)`.
+
+    Only readings that are there for both count.
+    """
+    comparable = ~np.isnan(naive + truth)
+    errors, naive_errors = (
+        np.where(comparable, np.abs(guess - truth), 0).sum((0, 1)) for guess in (forecast, naive)
+    )
+    return float(np.mean(1 - errors / np.maximum(naive_errors, np.finfo(np.float64).tiny)))

@@ -15,7 +15,7 @@ class XLSTMError(Exception):
 
 
 class SeriesError(XLSTMError, ValueError):
-    """The data are not a series that can be used: it names the column, the position and the cure."""
+    """The data are not a usable series; the message names column, position and cure."""
 
 
 class BackendError(XLSTMError, ImportError):

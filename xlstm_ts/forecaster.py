@@ -16,9 +16,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from xlstm_ts import persistence
 from xlstm_ts.config import Channels, XLSTMConfig
-from xlstm_ts.evaluation import rolling_forecasts, seasonal_naive, targets
+from xlstm_ts.evaluation import rolling_forecasts, seasonal_naive, skill, targets
 from xlstm_ts.exceptions import SeriesError
-from xlstm_ts.frames import Floats, Panel, read_panel
+from xlstm_ts.frames import Floats, Panel, check_same_channels, read_panel
 from xlstm_ts.model import XLSTM
 from xlstm_ts.seasons import season_length
 from xlstm_ts.training import Record, TrainingConfig, train
@@ -32,7 +32,7 @@ SPAN_WITHOUT_SEASON = 168.0
 LOOKS = 10
 
 
-class XLSTMForecaster(BaseEstimator):
+class XLSTMForecaster(BaseEstimator):  # type: ignore[misc]
     """Forecast the next `horizon` readings of every channel, with quantiles.
 
     Parameters
@@ -54,6 +54,9 @@ class XLSTMForecaster(BaseEstimator):
         The stack: "m" is an mLSTM block, "s" an sLSTM block.
     d_model, n_heads : int, default=64, 4
         Width of the model and heads of each cell.
+    expansion : int, default=1
+        Width inside an mLSTM block in units of `d_model`. The paper's block has 2, which forecasts
+        a little better and carries four times the state.
     linear_length : int, default=0
         Readings of a linear path beside the blocks; helps where patches miss the season.
     scaling_span : float or "auto", default="auto"
@@ -90,10 +93,6 @@ class XLSTMForecaster(BaseEstimator):
     history_ : list of Record
         Step, loss and validation loss at each look.
 
-    Notes
-    -----
-    The model is in `xlstm_ts.model`; its cells are those of Beck et al. (2024).
-
     References
     ----------
     M. Beck et al., "xLSTM: Extended Long Short-Term Memory", 2024, arXiv:2405.04517.
@@ -119,6 +118,7 @@ class XLSTMForecaster(BaseEstimator):
         blocks: str = "mm",
         d_model: int = 64,
         n_heads: int = 4,
+        expansion: int = 1,
         linear_length: int = 0,
         scaling_span: float | Literal["auto"] = "auto",
         dropout: float = 0.2,
@@ -141,6 +141,7 @@ class XLSTMForecaster(BaseEstimator):
         self.blocks = blocks
         self.d_model = d_model
         self.n_heads = n_heads
+        self.expansion = expansion
         self.linear_length = linear_length
         self.scaling_span = scaling_span
         self.dropout = dropout
@@ -282,12 +283,7 @@ class XLSTMForecaster(BaseEstimator):
         )[..., self.model_.config.median]
         truth = targets(values, origins=origins, horizon=horizon)
         naive = seasonal_naive(values, origins=origins, horizon=horizon, season=season)
-        comparable = ~np.isnan(naive + truth)
-        errors, naive_errors = (
-            np.where(comparable, np.abs(guess - truth), 0).sum((0, 1)) for guess in (forecast, naive)
-        )
-        tiny = np.finfo(np.float64).tiny
-        return float(np.mean(1 - errors / np.maximum(naive_errors, tiny)))
+        return skill(forecast, naive, truth)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write parameters, weights and context to one file: numpy arrays and JSON, no pickle.
@@ -310,34 +306,24 @@ class XLSTMForecaster(BaseEstimator):
     def _model_config(self, panel: Panel, season: int) -> XLSTMConfig:
         patch = season if self.patch_length == "auto" else self.patch_length
         span = SPAN_SEASONS * season if season > 1 else SPAN_WITHOUT_SEASON
+        same = ("horizon", "channels", "blocks", "d_model", "n_heads", "expansion")
         return XLSTMConfig(
+            **{name: getattr(self, name) for name in (*same, "linear_length", "dropout")},
             n_channels=len(panel.channels),
-            horizon=self.horizon,
             quantiles=tuple(self.quantiles),
             patch_length=patch,
-            channels=self.channels,
-            blocks=self.blocks,
-            d_model=self.d_model,
-            n_heads=self.n_heads,
-            linear_length=self.linear_length,
             scaling_span=span if self.scaling_span == "auto" else self.scaling_span,
-            dropout=self.dropout,
         )
 
     def _training_config(self, context_length: int) -> TrainingConfig:
         for name in ("max_steps", "batch_size"):
             if not getattr(self, name) >= 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+        same = ("max_steps", "batch_size", "learning_rate", "weight_decay", "gradient_clip")
         return TrainingConfig(
+            **{name: getattr(self, name) for name in (*same, "patience", "verbose")},
             context_length=context_length,
-            max_steps=self.max_steps,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            weight_decay=self.weight_decay,
-            gradient_clip=self.gradient_clip,
             validation_every=max(1, self.max_steps // LOOKS),
-            patience=self.patience,
-            verbose=self.verbose,
         )
 
     def _split(self, panel: Panel, config: XLSTMConfig) -> tuple[int, int]:
@@ -379,17 +365,7 @@ class XLSTMForecaster(BaseEstimator):
         if y is None:
             return self.context_
         panel = read_panel(y)
-        if len(panel.channels) != len(self.channels_):
-            raise SeriesError(
-                f"`y` has {len(panel.channels)} channels, the forecaster was trained on "
-                f"{len(self.channels_)}: {', '.join(self.channels_)}."
-            )
-        named = isinstance(panel.like, pd.DataFrame) and isinstance(self.context_.like, pd.DataFrame)
-        if named and panel.channels != self.channels_:
-            raise SeriesError(
-                f"`y` has the columns {', '.join(panel.channels)}, the forecaster was trained on "
-                f"{', '.join(self.channels_)}; rename or reorder them."
-            )
+        check_same_channels(panel, self.context_, name="y")
         return panel
 
     def _forecast(self, panel: Panel) -> Floats:

@@ -53,10 +53,14 @@ class Panel:
         """Return the times of the `horizon` steps after the last reading."""
         last = self.index[-1]
         if isinstance(self.index, pd.DatetimeIndex):
-            return pd.date_range(last, periods=horizon + 1, freq=self.index.freq, name=self.index.name)[1:]
+            return pd.date_range(
+                last, periods=horizon + 1, freq=self.index.freq, name=self.index.name
+            )[1:]
         if isinstance(self.index, pd.PeriodIndex):
-            return pd.period_range(last + 1, periods=horizon, freq=self.index.freq, name=self.index.name)
-        step = self.index.step
+            return pd.period_range(
+                last + 1, periods=horizon, freq=self.index.freq, name=self.index.name
+            )
+        step = self.index.step  # type: ignore[attr-defined]
         return pd.RangeIndex(last + step, last + step * (horizon + 1), step, name=self.index.name)
 
     def restore(self, forecast: Floats) -> NDArray[Any] | pd.Series[Any] | pd.DataFrame:
@@ -92,6 +96,7 @@ def read_panel(y: ArrayLike | pd.Series[Any] | pd.DataFrame, *, name: str = "y")
         infinity, has a channel without a single reading, or has an index that is not increasing
         by one step; the message names column, position and cure.
     """
+    like: NDArray[Any] | pd.Series[Any] | pd.DataFrame
     if isinstance(y, pd.Series):
         frame, like = y.to_frame(), y.iloc[:0]
         channels: tuple[str, ...] = (name if y.name is None else str(y.name),)
@@ -100,14 +105,38 @@ def read_panel(y: ArrayLike | pd.Series[Any] | pd.DataFrame, *, name: str = "y")
         channels = tuple(str(column) for column in y.columns)
     else:
         array = _read_array(y, name=name)
-        frame, like = pd.DataFrame(array.reshape(len(array), -1)), array[:0]
+        columns = array[:, None] if array.ndim == 1 else array
+        frame, like = pd.DataFrame(columns), array[:0]
         channels = tuple(str(column) for column in frame.columns)
     if not len(frame):
         raise SeriesError(f"`{name}` has no readings; give at least one.")
     _check_channels(channels, name=name)
     values = np.column_stack([_read_channel(frame.iloc[:, j], name) for j in range(frame.shape[1])])
     _check_values(values, channels, frame.index, name=name)
-    return Panel(values=values, index=_read_index(frame.index, name=name), channels=channels, like=like)
+    return Panel(
+        values=values, index=_read_index(frame.index, name=name), channels=channels, like=like
+    )
+
+
+def check_same_channels(panel: Panel, known: Panel, *, name: str) -> None:
+    """Refuse a series whose channels are not those of a known one.
+
+    Raises
+    ------
+    SeriesError
+        Where the number of channels or, for two frames, the names of the columns differ.
+    """
+    if len(panel.channels) != len(known.channels):
+        raise SeriesError(
+            f"`{name}` has {len(panel.channels)} channels, the forecaster was trained on "
+            f"{len(known.channels)}: {', '.join(known.channels)}."
+        )
+    named = isinstance(panel.like, pd.DataFrame) and isinstance(known.like, pd.DataFrame)
+    if named and panel.channels != known.channels:
+        raise SeriesError(
+            f"`{name}` has the columns {', '.join(panel.channels)}, the forecaster was trained on "
+            f"{', '.join(known.channels)}; rename or reorder them."
+        )
 
 
 def _read_array(y: ArrayLike, *, name: str) -> NDArray[Any]:
@@ -176,8 +205,8 @@ def _check_increasing(index: pd.Index[Any], *, name: str) -> None:
     if index.has_duplicates:
         row = int(index.duplicated().argmax())
         raise SeriesError(
-            f"`{name}` has the time {index[row]} more than once, again at position {row}; keep one: "
-            "y[~y.index.duplicated()]."
+            f"`{name}` has the time {index[row]} more than once, again at position {row}; "
+            "keep one: y[~y.index.duplicated()]."
         )
     if not index.is_monotonic_increasing:
         row = int(np.argmax(index[1:] < index[:-1])) + 1
@@ -191,7 +220,7 @@ def _with_step(index: pd.DatetimeIndex, *, name: str) -> pd.DatetimeIndex:
     if index.freq is not None:
         return index
     steps = index[1:] - index[:-1]
-    freq = "infer" if len(index) > 2 else next(iter(steps), None)
+    freq: Any = "infer" if len(index) > 2 else next(iter(steps), None)
     known = pd.DatetimeIndex(index, freq=freq)
     if known.freq is not None:
         return known
@@ -201,7 +230,8 @@ def _with_step(index: pd.DatetimeIndex, *, name: str) -> pd.DatetimeIndex:
     row = int(np.argmax(steps != usual)) + 1
     raise SeriesError(
         f"`{name}` has an irregular index: {steps[row - 1]} before position {row} ({index[row]}), "
-        f"elsewhere {usual}; bring it to one step, with NaN in the gaps: y.asfreq({to_offset(usual).freqstr!r})."
+        f"elsewhere {usual}; bring it to one step, with NaN in the gaps: "
+        f"y.asfreq({to_offset(usual).freqstr!r})."
     )
 
 

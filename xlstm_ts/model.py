@@ -10,13 +10,13 @@ states, oldest first. Training needs only the tokens that end at one of these ph
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from xlstm_ts.blocks import build_block
+from xlstm_ts.blocks import Block, build_block
 from xlstm_ts.config import XLSTMConfig
 from xlstm_ts.scaling import Scaling, causal_scaling, scaling_step
 from xlstm_ts.state import State, StateField, initial_state
@@ -85,7 +85,7 @@ class XLSTM(nn.Module):
         buffer = (StateField(f"buffer_{name}", past) for name in Recent._fields)
         cells = (
             StateField(f"block{j}_{name}", (groups, config.patch_length, *shape), initial)
-            for j, block in enumerate(self.blocks)
+            for j, block in enumerate(cast("list[Block]", list(self.blocks)))
             for name, shape, initial in block.state_fields()
         )
         return (*scaling, *buffer, *cells)
@@ -144,9 +144,7 @@ class XLSTM(nn.Module):
         batch = reading.shape[0]
         value, observed = self._fold(reading.unsqueeze(1))
         scaling, buffer, cells = self._split([part.flatten(0, 1) for part in state])
-        scaling = scaling_step(
-            value[:, 0], observed[:, 0], scaling, span=self.config.scaling_span
-        )
+        scaling = scaling_step(value[:, 0], observed[:, 0], scaling, span=self.config.scaling_span)
         now = Scaling(*(part.unsqueeze(1) for part in scaling))
         buffer = [
             torch.cat((past[:, 1:], part), 1)
@@ -192,15 +190,18 @@ class XLSTM(nn.Module):
             Forecasts `(S, T / patch_length, H, G, Q)` in standardised units.
         """
         config, rows = self.config, value.shape[0]
-        start = self._split(
-            [part.flatten(0, 1)[:1] for part in self.initial_state()]
-        )
+        start = self._split([part.flatten(0, 1)[:1] for part in self.initial_state()])
         scaling = Scaling(*(part.expand(rows, -1) for part in start[0]))
         scalings = causal_scaling(value, observed, scaling, span=config.scaling_span)
-        ends = Scaling(*(part[:, config.patch_length - 1 :: config.patch_length] for part in scalings))
+        ends = Scaling(
+            *(part[:, config.patch_length - 1 :: config.patch_length] for part in scalings)
+        )
         pad = (0, 0, config.buffer_length - config.patch_length, 0)
         recent = _windows(
-            F.pad(value, pad), F.pad(observed, pad), config.buffer_length, stride=config.patch_length
+            F.pad(value, pad),
+            F.pad(observed, pad),
+            config.buffer_length,
+            stride=config.patch_length,
         )
         x, mask = self._tokens(recent, ends)
         cells = tuple(part[:, 0].expand(rows, *part.shape[2:]) for part in start[2])
@@ -253,7 +254,7 @@ class XLSTM(nn.Module):
     def _run(self, x: Tensor, mask: Tensor, cells: State) -> tuple[Tensor, State]:
         """Run the blocks over rows of tokens `(rows, N, E)`, parallel over N."""
         new: list[Tensor] = []
-        for block, state in zip(self.blocks, self._by_block(cells), strict=True):
+        for block, state in self._by_block(cells):
             x, state = block(x, state, mask)
             new.extend(state)
         return x, tuple(new)
@@ -266,13 +267,18 @@ class XLSTM(nn.Module):
         outputs = []
         if whole:
             shape = (whole // period, period)
-            folded = (part[:, :whole].unflatten(1, shape).transpose(1, 2).flatten(0, 1) for part in (x, mask))
-            out, ends = self._run(*folded, tuple(part.flatten(0, 1) for part in cells))
+            row_x, row_mask = (
+                part[:, :whole].unflatten(1, shape).transpose(1, 2).flatten(0, 1)
+                for part in (x, mask)
+            )
+            out, ends = self._run(row_x, row_mask, tuple(part.flatten(0, 1) for part in cells))
             cells = tuple(part.unflatten(0, (rows, period)) for part in ends)
             outputs.append(out.unflatten(0, (rows, period)).transpose(1, 2).flatten(1, 2))
         if rest := length - whole:
-            tail = (part[:, whole:].flatten(0, 1).unsqueeze(1) for part in (x, mask))
-            out, ends = self._run(*tail, tuple(part[:, :rest].flatten(0, 1) for part in cells))
+            row_x, row_mask = (part[:, whole:].flatten(0, 1).unsqueeze(1) for part in (x, mask))
+            out, ends = self._run(
+                row_x, row_mask, tuple(part[:, :rest].flatten(0, 1) for part in cells)
+            )
             fresh = (part.unflatten(0, (rows, rest)) for part in ends)
             cells = tuple(
                 torch.cat((part[:, rest:], new), 1) for part, new in zip(cells, fresh, strict=True)
@@ -283,7 +289,7 @@ class XLSTM(nn.Module):
     def _advance(self, x: Tensor, mask: Tensor, cells: State) -> tuple[Tensor, State]:
         """Take one token from the oldest cell states; what it leaves becomes the newest."""
         new: list[Tensor] = []
-        for block, queue in zip(self.blocks, self._by_block(cells), strict=True):
+        for block, queue in self._by_block(cells):
             x, state = block.step(x, tuple(part[:, 0] for part in queue), mask)
             new.extend(
                 torch.cat((part[:, 1:], end.unsqueeze(1)), 1)
@@ -291,10 +297,14 @@ class XLSTM(nn.Module):
             )
         return x, tuple(new)
 
-    def _by_block(self, cells: State) -> list[State]:
-        sizes = [len(block.state_fields()) for block in self.blocks]
-        starts = [sum(sizes[:j]) for j in range(len(sizes))]
-        return [cells[start : start + size] for start, size in zip(starts, sizes, strict=True)]
+    def _by_block(self, cells: State) -> list[tuple[Block, State]]:
+        """Pair each block with its part of the state."""
+        pairs, start = [], 0
+        for block in cast("list[Block]", list(self.blocks)):
+            stop = start + len(block.state_fields())
+            pairs.append((block, cells[start:stop]))
+            start = stop
+        return pairs
 
 
 def _windows(value: Tensor, observed: Tensor, length: int, *, stride: int) -> Recent:

@@ -47,7 +47,7 @@ def load(path: Path, forecaster: XLSTMForecaster) -> None:
         Where the file is not one that `save` wrote, or is of a later version.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
         header = json.loads(str(arrays.pop("header")))
         if header["format"] != FORMAT:
@@ -110,7 +110,8 @@ def _describe_index(index: pd.Index[Any]) -> dict[str, Any]:
     if isinstance(index, pd.RangeIndex):
         return {"kind": "range", "start": index.start, "step": index.step, "name": index.name}
     kind = "period" if isinstance(index, pd.PeriodIndex) else "datetime"
-    described = {"kind": kind, "start": str(index[0]), "freq": index.freqstr, "name": index.name}
+    freq = index.freqstr  # type: ignore[attr-defined]
+    described = {"kind": kind, "start": str(index[0]), "freq": freq, "name": index.name}
     if isinstance(index, pd.DatetimeIndex):
         described |= {"tz": str(index.tz) if index.tz else None, "unit": index.unit}
     return described

@@ -102,6 +102,7 @@ class Stream:
         self._states = tuple(
             [np.empty((1, *array.shape), np.float32) for array in contract.state] for _ in range(2)
         )
+        self._current = 0
         self._bindings = (self._bind(0, 1), self._bind(1, 0))
         self.reset()
 

@@ -170,7 +170,7 @@ def _update(
     first = forecast.shape[1] // UNSCORED_PART
     loss = pinball_loss(forecast[:, first:], windows.target[:, first:], model.levels)
     optimizer.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     nn.utils.clip_grad_norm_(model.parameters(), gradient_clip)
     optimizer.step()
     return loss.detach()

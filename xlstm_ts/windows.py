@@ -55,7 +55,7 @@ class WindowSampler:
         return self.cut(groups, starts)
 
     def spread(self, count: int, *, first: int = 0) -> Windows:
-        """Return about `count` windows, evenly spread over all groups and the starts from `first`."""
+        """Return about `count` windows, evenly over all groups and the starts from `first`."""
         groups = len(self.series)
         per_group = max(1, min(self.starts - first, count // groups))
         starts = torch.linspace(first, self.starts - 1, per_group).round().long()

@@ -10,7 +10,14 @@ import torch
 from onnx.reference import ReferenceEvaluator
 
 from tests.conftest import CONFIGS, build_model, make_readings
-from xlstm_ts.export.contract import FORECAST, METADATA_KEY, READING, Contract, StateArray, next_name
+from xlstm_ts.export.contract import (
+    FORECAST,
+    METADATA_KEY,
+    READING,
+    Contract,
+    StateArray,
+    next_name,
+)
 from xlstm_ts.export.graph import build_step_graph
 from xlstm_ts.model import XLSTM
 
@@ -41,9 +48,7 @@ def chain(model: XLSTM, run, readings: torch.Tensor) -> float:
     """Feed each `_next` output back by name; return the worst error in units of the spread."""
     names = [field.name for field in model.state_fields()]
     state = model.initial_state(len(readings))
-    fed = {
-        name: part.numpy().astype(np.float32) for name, part in zip(names, state, strict=True)
-    }
+    fed = {name: part.numpy().astype(np.float32) for name, part in zip(names, state, strict=True)}
     outputs = [FORECAST, *map(next_name, names)]
     worst = 0.0
     for reading in readings.unbind(1):

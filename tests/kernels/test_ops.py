@@ -13,7 +13,13 @@ def draw(*shape: int) -> torch.Tensor:
 
 def mlstm_case(T: int, K: int, V: int, *, state: bool, mask: bool, B: int = 2, H: int = 2):
     torch.manual_seed(T + K)
-    inputs = [draw(B, T, H, K), draw(B, T, H, K), draw(B, T, H, V), draw(B, T, H), draw(B, T, H) + 2]
+    inputs = [
+        draw(B, T, H, K),
+        draw(B, T, H, K),
+        draw(B, T, H, V),
+        draw(B, T, H),
+        draw(B, T, H) + 2,
+    ]
     start = [draw(B, H, K, V), draw(B, H, K), draw(B, H)] if state else []
     present = torch.rand(B, T) > 0.3 if mask else None
     return inputs, start, present
@@ -47,7 +53,15 @@ def scaled(part: torch.Tensor, m: torch.Tensor) -> torch.Tensor:
     return m.exp().reshape(m.shape + (1,) * (part.dim() - m.dim()))
 
 
-GRID = [(1, 8, 8), (15, 16, 16), (16, 24, 8), (17, 32, 32), (63, 8, 16), (130, 16, 16), (500, 32, 32)]
+GRID = [
+    (1, 8, 8),
+    (15, 16, 16),
+    (16, 24, 8),
+    (17, 32, 32),
+    (63, 8, 16),
+    (130, 16, 16),
+    (500, 32, 32),
+]
 
 
 @pytest.mark.parametrize("mask", [False, True])
@@ -159,7 +173,7 @@ def test_gradcheck_slstm() -> None:
 def test_errors_name_the_argument() -> None:
     inputs, _, _ = mlstm_case(4, 8, 8, state=False, mask=False)
     q, k, v, i, f = inputs
-    with pytest.raises(ValueError, match="`?k`?"):
+    with pytest.raises(ValueError, match=r"`?k`?"):
         ops.mlstm(q, k[:, :3], v, i, f)
     with pytest.raises(ValueError, match="mask"):
         ops.mlstm(q, k, v, i, f, mask=torch.ones(2, 9, dtype=torch.bool))

@@ -1,0 +1,104 @@
+"""What comes in is checked once; what goes out is the same kind of object, continued in time."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from xlstm_ts.exceptions import SeriesError
+from xlstm_ts.frames import read_panel
+from xlstm_ts.seasons import season_length
+
+HOURS = pd.date_range("2024-01-01", periods=50, freq="h")
+RNG = np.random.default_rng(0)
+
+
+def stepless(index: pd.DatetimeIndex) -> pd.DatetimeIndex:
+    return pd.DatetimeIndex(index.to_numpy()) if index.tz is None else pd.DatetimeIndex(list(index))
+
+
+INPUTS = {
+    "list": [1.0, 2.0, np.nan],
+    "1-D": np.arange(9.0),
+    "2-D": np.arange(8).reshape(4, 2),
+    "bool": np.array([True, False]),
+    "series": pd.Series(np.arange(50.0), stepless(HOURS), name="load"),
+    "nullable": pd.Series([1, None, 3], dtype="Int64"),
+    "frame": pd.DataFrame({"a": np.arange(50), "b": 1.5}, index=stepless(HOURS)),
+    "summer time": pd.Series(
+        np.arange(60.0),
+        stepless(pd.date_range("2024-03-30", periods=60, freq="h", tz="Europe/Rome")),
+    ),
+    "months": pd.Series(np.arange(30.0), stepless(pd.date_range("2020", periods=30, freq="MS"))),
+    "periods": pd.Series(np.arange(30.0), pd.period_range("2020", periods=30, freq="M")),
+    "counted": pd.Series(np.arange(5.0), index=[10, 12, 14, 16, 18]),
+}
+
+
+@pytest.mark.parametrize("kind", INPUTS)
+def test_same_kind_comes_back_and_time_goes_on(kind: str) -> None:
+    y = INPUTS[kind]
+    panel = read_panel(y)
+    forecast = np.arange(4 * len(panel.channels), dtype=float).reshape(4, -1)
+    restored = panel.restore(forecast)
+    if not isinstance(y, pd.Series | pd.DataFrame):
+        assert isinstance(restored, np.ndarray)
+        assert restored.shape == (4, *np.shape(y)[1:])
+        return
+    assert type(restored) is type(y)
+    both = pd.concat([y, restored])
+    again = read_panel(both)  # one index with one step: the forecast follows without a gap
+    assert len(again.values) == len(y) + 4
+    assert again.step == panel.step
+    np.testing.assert_array_equal(again.values[-4:], forecast)
+
+
+FAULTS = {
+    "empty": (np.empty(0), "no readings"),
+    "three axes": (np.zeros((2, 2, 2)), r"shape \(2, 2, 2\); reshape"),
+    "text": (pd.Series(["1", "2"], name="load"), "'load' has dtype .*to_numeric"),
+    "complex": (np.array([1j, 2]), "dtype complex128"),
+    "infinite": (pd.DataFrame({"a": [1, 2], "b": [1, np.inf]}), "'b' is inf at position 1"),
+    "silent": (pd.DataFrame({"a": [1, 2], "b": [np.nan, np.nan]}), "'b' has no reading"),
+    "same names": (pd.DataFrame([[1, 2]], columns=["a", "a"]), "more than one column named 'a'"),
+    "twice": (pd.Series(1.0, HOURS[[0, 1, 1, 2]]), r"again at position 2; .*duplicated"),
+    "backwards": (pd.Series(1.0, HOURS[[0, 2, 1]]), r"position 2 .*sort_index"),
+    "gap": (pd.Series(1.0, HOURS.delete(7)), r"before position 7 .*asfreq\('h'\)"),
+    "counted gap": (pd.Series(1.0, [0, 1, 5]), "5 at position 2, expected 2"),
+    "names as index": (pd.Series([1.0, 2.0], ["a", "b"]), "to_datetime"),
+    "no time": (pd.Series(1.0, pd.DatetimeIndex(["2024", None])), "no time at position 1"),
+    "one reading": (pd.Series(1.0, stepless(HOURS[:1])), "step is unknown"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_fault_is_named_with_its_cure(fault: str) -> None:
+    y, message = FAULTS[fault]
+    with pytest.raises(SeriesError, match=message) as caught:
+        read_panel(y)
+    assert isinstance(caught.value, ValueError)
+
+
+def test_real_file_with_a_stamp_twice(data_home: Path) -> None:
+    weather = pd.read_csv(data_home / "weather" / "weather.csv", encoding="latin-1", index_col=0)
+    weather.index = pd.to_datetime(weather.index)
+    with pytest.raises(SeriesError, match="2020-05-12 06:00:00 more than once"):
+        read_panel(weather)
+
+
+@pytest.mark.parametrize(
+    ("freq", "season"),
+    [("h", 24), ("15min", 96), ("5min", 12), ("s", 60), ("D", 7), ("MS", 12), ("QS", 4), ("YS", 1)],
+)
+def test_season_of_the_step(freq: str, season: int) -> None:
+    index = pd.date_range("2020", periods=30, freq=freq)
+    assert season_length(read_panel(pd.Series(np.arange(30.0), index))) == season
+
+
+def test_season_of_counted_readings() -> None:
+    time = np.arange(600)
+    noise = RNG.standard_normal(600)
+    assert season_length(read_panel(np.sin(time * np.pi / 12) + 0.3 * noise)) == 24
+    assert season_length(read_panel(noise)) == 1
+    assert season_length(read_panel(np.ones(3))) == 1

@@ -1,0 +1,24 @@
+"""The line on a CUDA device."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from xlstm_ts import XLSTMForecaster
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+]
+
+
+def test_trains_to_the_loss_of_the_cpu(sine: pd.DataFrame) -> None:
+    options = {"d_model": 16, "context_length": 96, "max_steps": 40, "dropout": 0.0}
+    cpu, cuda = (
+        XLSTMForecaster(12, random_state=0, device=device, **options).fit(sine)
+        for device in ("cpu", "cuda")
+    )
+    losses = [[record.loss for record in one.history_] for one in (cpu, cuda)]
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-2)
+    np.testing.assert_allclose(cuda.predict(), cpu.predict(), rtol=5e-2)
