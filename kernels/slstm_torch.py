@@ -1,14 +1,15 @@
 """The sLSTM in plain torch: a scan over a sequence, and one step.
 
 Beck et al. (2024), arXiv:2405.04517, equations 8 to 17. The scan keeps heads in front of the
-batch, so that the block-diagonal recurrence is one batched product per step, and saves h, c, n
-and m only: the backward pass computes the gates of each step again, which costs less than to keep
-them. An absent step has i = -inf and f = inf, which leaves the memories alone, and keeps `h`
-explicitly.
+batch, so that the block-diagonal recurrence is one batched product per step. What needs no
+recurrence is done for a block of steps at once: in the backward pass that is all but the few
+products that take the gradients of h, c and n from one step to the one before. An absent step has
+i = -inf and f = inf, which leaves the memories alone, and keeps `h` explicitly.
 """
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any, NamedTuple
 
 import torch
@@ -18,7 +19,7 @@ from torch.nn.functional import logsigmoid
 
 from xlstm_ts.kernels.states import SLSTMState
 
-# Steps whose gates are gathered, and taken back, together.
+# Steps per block: few, so that all that belongs to a block stays in the cache.
 BLOCK = 4
 
 
@@ -87,118 +88,125 @@ class _Scan(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         length, weight = x.shape[1], r.flatten(1, 2).mT.contiguous()  # (H, D_in, 4 D_out)
         outputs = _room_after(h, length)
-        memories = [_room_after(start.transpose(0, 1), length) for start in (c, n, m)]
-        hs, cs, ns, ms = outputs.transpose(1, 2), *memories
-        absent = None if mask is None else ~mask.mT[:, None, :, None]
-        through = x.new_empty(*hs.shape[1:3], weight.shape[-1])  # (H, B, 4 D_out)
-        recurrent = _by_gate(through)
-        for span in _spans(length):
-            for t, raw in enumerate(_from_input(x[:, span], b), start=span.start):
-                torch.bmm(hs[t], weight, out=through)
-                raw += recurrent
-                write, decay, z, o = _activate(raw, ms[t], out=ms[t + 1])
-                torch.addcmul(z.mul_(write), decay, cs[t], out=cs[t + 1])
-                torch.addcmul(write, decay, ns[t], out=ns[t + 1])
-                torch.div(o.mul_(cs[t + 1]), ns[t + 1], out=hs[t + 1])
-                if absent is not None:
-                    hs[t + 1] = torch.where(absent[t], hs[t], hs[t + 1])
-        ctx.save_for_backward(x, r, b, outputs, *memories, absent)  # type: ignore[arg-type]
-        last = [outputs[-1].clone(), *(part[-1].transpose(0, 1).contiguous() for part in memories)]
+        cs, ns, ms = (_room_after(start.transpose(0, 1), length) for start in (c, n, m))
+        hs, absent = outputs.transpose(1, 2), _absent(mask)
+        through = x.new_empty(*cs.shape[1:3], weight.shape[-1])  # (H, B, 4 D_out)
+        recurrent = through.unflatten(-1, (4, -1)).permute(2, 0, 1, 3)
+        blocks = [_from_input(x[:, span], b) for span in _spans(length)]
+        for t, gates in enumerate(chain.from_iterable(blocks)):
+            torch.bmm(hs[t], weight, out=through)
+            gates[:4] += recurrent
+            _activate(gates, ms[t], out=ms[t + 1])
+            _advance(gates, (cs[t], ns[t]), out=(hs[t + 1], cs[t + 1], ns[t + 1]))
+            if absent is not None:
+                hs[t + 1] = torch.where(absent[t], hs[t], hs[t + 1])
+        ctx.save_for_backward(r, absent, outputs, cs, ns, *blocks)  # type: ignore[arg-type]
+        last = [part[-1].transpose(0, 1).clone() for part in (cs, ns, ms)]
         ctx.mark_non_differentiable(last[-1])
-        return outputs[1:].transpose(0, 1), *last
+        return outputs[1:].transpose(0, 1), outputs[-1].clone(), *last
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         dhs, *dlast, _ = upstream
-        x, r, b, outputs, cs, ns, ms, absent = ctx.saved_tensors
-        B, T, _, H, D = x.shape
-        dhs, back = dhs.permute(1, 2, 0, 3), r.flatten(1, 2)  # (H, 4 D_out, D_in)
-        forth = back.mT.contiguous()
-        dx, dr = x.new_empty(x.shape), torch.zeros_like(back)
-        dh, dmemory = dlast[0].transpose(0, 1).clone(), torch.stack(dlast[1:]).transpose(1, 2)
-        dmemory = dmemory.contiguous()
-        for span in reversed(_spans(T)):
-            heads = outputs[span].flatten(0, 1).transpose(0, 1)  # (H, S B, D)
-            raw = _from_input(x[:, span], b)
-            raw += _by_gate((heads @ forth).unflatten(1, (-1, B))).movedim(2, 0)
-            factors = _factors(raw, outputs, cs, ns, ms, span=span, absent=absent)
-            draw = raw.new_empty(H, raw.shape[0], B, 4, D)
-            for s in reversed(range(raw.shape[0])):
-                t = span.start + s
-                dgates = draw[:, s].movedim(2, 0)
-                dh += dhs[t]
-                dmemory.addcmul_(dh, factors.memory[s])
-                torch.mul(dmemory[0], factors.c[s], out=dgates[:3])
-                dgates[:2].addcmul_(dmemory[1], factors.n[s])
-                torch.mul(dh, factors.o[s], out=dgates[3])
-                dmemory *= factors.decay[s]
-                dthrough = draw[:, s].flatten(2) @ back
+        r, absent, outputs, cs, ns, *blocks = ctx.saved_tensors
+        B, T, H, D = dhs.shape
+        weight, dhs = r.flatten(1, 2), dhs.permute(1, 2, 0, 3)  # (H, 4 D_out, D_in)
+        dx = r.new_empty(B, T, 4, H, D)
+        dr, db = torch.zeros_like(weight), r.new_zeros(H, 4, D)
+        dh, *rest = (part.transpose(0, 1).contiguous() for part in dlast)
+        dmemory = torch.stack(rest)
+        for gates, span in zip(reversed(blocks), reversed(_spans(T)), strict=True):
+            factors = _factors(gates, outputs, cs, ns, span=span, absent=absent)
+            draw = r.new_empty(H, len(gates), B, 4, D)
+            for t in reversed(range(span.start, span.stop)):
+                dh = dh + dhs[t]
+                dstep = draw[:, t - span.start]
+                _step_backward(dh, dmemory, factors, t - span.start, out=dstep.movedim(2, 0))
+                dthrough = torch.bmm(dstep.flatten(2), weight)
                 dh = dthrough if absent is None else dthrough.add_(torch.where(absent[t], dh, 0))
             dx[:, span] = draw.permute(2, 1, 3, 0, 4)
-            dr.baddbmm_(draw.flatten(3).flatten(1, 2).mT, heads)
-        dc, dn = dmemory.transpose(1, 2)
+            before = outputs[span].flatten(0, 1).transpose(0, 1)
+            db += draw.sum((1, 2))
+            dr.baddbmm_(draw.flatten(3).flatten(1, 2).mT, before)
         dm = dmemory[0] * cs[0] + dmemory[1] * ns[0]
-        db = dx.sum((0, 1))
-        return dx, dr.view(r.shape), db, dh.transpose(0, 1), dc, dn, dm.transpose(0, 1), None
+        start = (part.transpose(0, 1) for part in (dh, *dmemory, dm))
+        return dx, dr.view(r.shape), db.transpose(0, 1), *start, None
+
+
+def _activate(gates: Tensor, m: Tensor, *, out: Tensor) -> None:
+    """Turn i, f, z, o, _ `(5, H, B, D)` in place into write, f, tanh z, sigmoid o, decay.
+
+    Write and decay are the stabilised gates of equations 16 and 17; the new m goes to `out`.
+    """
+    i, f, z, o, decay = gates.unbind(0)
+    torch.add(logsigmoid(f), m, out=decay)
+    torch.maximum(decay, i, out=out)
+    gates[::4].sub_(out).exp_()
+    z.tanh_()
+    o.sigmoid_()
+
+
+def _advance(
+    gates: Tensor, memory: tuple[Tensor, Tensor], *, out: tuple[Tensor, Tensor, Tensor]
+) -> None:
+    """Write the next h, c and n to `out` (equations 8 to 10)."""
+    write, _, z, o, decay = gates.unbind(0)
+    h, c, n = out
+    torch.addcmul(z * write, decay, memory[0], out=c)
+    torch.addcmul(write, decay, memory[1], out=n)
+    torch.div(o * c, n, out=h)
 
 
 class _Factors(NamedTuple):
-    """What each gradient of a step is multiplied by, S steps at once."""
+    """What the gradients of S steps are multiplied by, each `(S, ..., H, B, D)`."""
 
-    memory: Tensor  # (S, 2, H, B, D), from h to c and n
-    c: Tensor  # (S, 3, H, B, D), from c to i, f and z
-    n: Tensor  # (S, 2, H, B, D), from n to i and f
-    o: Tensor  # (S, H, B, D), from h to o
-    decay: Tensor  # (S, H, B, D), from c and n to those before
+    memory: Tensor  # from h to c and n
+    c: Tensor  # from c to i, f and z
+    n: Tensor  # from n to i and f
+    o: Tensor  # from h to o
+    decay: Tensor  # from c and n to those before
 
 
 def _factors(
-    raw: Tensor,
+    gates: Tensor,
     outputs: Tensor,
     cs: Tensor,
     ns: Tensor,
-    ms: Tensor,
     *,
     span: slice,
     absent: Tensor | None,
 ) -> _Factors:
+    write, f, z, o, decay = gates.unbind(1)
     after = slice(span.start + 1, span.stop + 1)
-    h, n = outputs[after].transpose(1, 2), ns[after]
-    write, decay, z, o = _activate(raw, ms[span])
-    memory, c = torch.stack((o, h.neg()), 1).div_(n.unsqueeze(1)), torch.empty_like(raw[:, :3])
-    forget = raw[:, 1].neg_().sigmoid_().mul_(decay)
-    torch.mul(write, z, out=c[:, 0])
-    torch.mul(forget, cs[span], out=c[:, 1])
-    torch.addcmul(write, c[:, 0], z, value=-1, out=c[:, 2])
-    forget.mul_(ns[span])
+    h = outputs[after].transpose(1, 2)
+    memory = torch.stack((o, h.neg()), 1).div_(ns[after].unsqueeze(1))
+    forget = torch.sigmoid(-f).mul_(decay)
+    written = write * z
+    c = torch.stack((written, forget * cs[span], torch.addcmul(write, written, z, value=-1)), 1)
+    n = torch.stack((write, forget.mul_(ns[span])), 1)
     o = torch.addcmul(h, h, o, value=-1)
     if absent is not None:
         memory = torch.where(absent[span].unsqueeze(1), 0, memory)
         o = torch.where(absent[span], 0, o)
-    return _Factors(memory, c, raw[:, :2], o, decay)
+    return _Factors(memory, c, n, o, decay)
+
+
+def _step_backward(dh: Tensor, dmemory: Tensor, factors: _Factors, s: int, *, out: Tensor) -> None:
+    """Write the gradients of the gates to `out`; take dc and dn back by one step in place."""
+    dmemory.addcmul_(dh, factors.memory[s])
+    torch.mul(dmemory[0], factors.c[s], out=out[:3])
+    out[:2].addcmul_(dmemory[1], factors.n[s])
+    torch.mul(dh, factors.o[s], out=out[3])
+    dmemory.mul_(factors.decay[s])
 
 
 def _from_input(x: Tensor, b: Tensor) -> Tensor:
-    """Lay out the gates of some steps as `(S, 4, H, B, D)`, with the bias."""
+    """Lay out what the input gives to S steps as `(S, 5, H, B, D)`, with room for the decay."""
     x = x.permute(1, 2, 3, 0, 4)
-    return torch.add(x, b.unsqueeze(2), out=x.new_empty(x.shape))
-
-
-def _by_gate(recurrent: Tensor) -> Tensor:
-    """View `(H, ..., 4 D)` as `(4, H, ..., D)`."""
-    return recurrent.unflatten(-1, (4, -1)).movedim(-2, 0)
-
-
-def _activate(raw: Tensor, m: Tensor, *, out: Tensor | None = None) -> tuple[Tensor, ...]:
-    """Turn i, f, z, o `(..., 4, H, B, D)` into write, decay, tanh z, sigmoid o, all but f in place.
-
-    Write and decay are the stabilised gates of equations 16 and 17; the new m goes to `out`.
-    """
-    i, f, z, o = raw.unbind(-4)
-    decay = logsigmoid(f).add_(m)
-    m = torch.maximum(decay, i, out=out)
-    return i.sub_(m).exp_(), decay.sub_(m).exp_(), z.tanh_(), o.sigmoid_()
+    gates = x.new_empty(x.shape[0], 5, *x.shape[2:])
+    torch.add(x, b.unsqueeze(2), out=gates[:, :4])
+    return gates
 
 
 def _room_after(start: Tensor, length: int) -> Tensor:
@@ -206,6 +214,10 @@ def _room_after(start: Tensor, length: int) -> Tensor:
     room = start.new_empty(length + 1, *start.shape)
     room[0] = start
     return room
+
+
+def _absent(mask: Tensor | None) -> Tensor | None:
+    return None if mask is None else ~mask.mT[:, None, :, None]
 
 
 def _spans(length: int) -> list[slice]:

@@ -15,6 +15,9 @@ from xlstm_ts.config import XLSTMConfig
 from xlstm_ts.export.onnx import export_onnx
 from xlstm_ts.model import XLSTM
 
+# Small tensors on shared cores: more threads only wait for one another.
+torch.set_num_threads(1)
+
 CONFIGS = {
     "plain": {},
     "patch": {"patch_length": 3},

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from xlstm_ts.exceptions import SeriesError
 from xlstm_ts.frames import Floats
 from xlstm_ts.model import XLSTM
 
@@ -61,10 +62,22 @@ def targets(values: Floats, *, origins: NDArray[np.int64], horizon: int) -> Floa
 def skill(forecast: Floats, naive: Floats, truth: Floats) -> float:
     """Return 1 - MAE / MAE of a naive forecast, averaged over channels; all `(N, H, C)`.
 
-    Only readings that are there for both count.
+    Only readings that are there for both count, and only channels in which the naive forecast
+    errs at all: beside a perfect one every ratio would be infinite.
+
+    Raises
+    ------
+    SeriesError
+        Where no channel is left.
     """
     comparable = ~np.isnan(naive + truth)
     errors, naive_errors = (
         np.where(comparable, np.abs(guess - truth), 0).sum((0, 1)) for guess in (forecast, naive)
     )
-    return float(np.mean(1 - errors / np.maximum(naive_errors, np.finfo(np.float64).tiny)))
+    scored = naive_errors > 0
+    if not scored.any():
+        raise SeriesError(
+            "`y` cannot be scored: in no channel does the seasonal-naive forecast err; give a "
+            "series that varies, with readings to compare."
+        )
+    return float(np.mean(1 - errors[scored] / naive_errors[scored]))

@@ -1,0 +1,74 @@
+"""A window is a context with, for each of its tokens, exactly the readings that came next."""
+
+import pytest
+import torch
+
+from xlstm_ts.windows import WindowSampler
+
+CHANNEL = 1000.0
+
+
+def count(length: int, channels: int) -> torch.Tensor:
+    """Return readings 0, 1, 2, ... with `CHANNEL` added once for each channel before."""
+    return torch.arange(float(length))[:, None] + CHANNEL * torch.arange(float(channels))
+
+
+def sampler(series: torch.Tensor, **changes: int) -> WindowSampler:
+    options = {"groups": 2, "context_length": 12, "patch_length": 3, "horizon": 4, **changes}
+    return WindowSampler(series, **options)
+
+
+@pytest.mark.parametrize(("patch", "horizon"), [(1, 1), (1, 7), (3, 4), (3, 1), (12, 4), (4, 20)])
+@pytest.mark.parametrize(("groups", "channels"), [(2, 2), (1, 2), (1, 1), (3, 6)])
+def test_targets_follow_their_tokens(patch: int, horizon: int, groups: int, channels: int) -> None:
+    cutter = sampler(count(60, channels), groups=groups, patch_length=patch, horizon=horizon)
+    windows = cutter.draw(50, generator=torch.Generator().manual_seed(0))
+    assert windows.value.shape == windows.observed.shape == (50, 12, channels // groups)
+    ends = windows.value[:, patch - 1 :: patch, None]
+    ahead = torch.arange(1.0, horizon + 1)[:, None]
+    torch.testing.assert_close(windows.target, ends + ahead, atol=0, rtol=0)
+    assert (windows.value.diff(dim=1) == 1).all()
+    first = windows.value[:, 0, 0]
+    assert (first % CHANNEL).max() <= 60 - 12 - horizon
+    owners = (first // CHANNEL).unique().tolist()
+    assert owners == list(range(0, channels, channels // groups))
+
+
+def test_every_start_is_drawn_and_no_other() -> None:
+    cutter = sampler(count(20, 1), groups=1)
+    windows = cutter.draw(500, generator=torch.Generator().manual_seed(0))
+    assert windows.value[:, 0, 0].unique().tolist() == list(range(20 - 12 - 4 + 1))
+    assert windows.target.max() == 19
+
+
+def test_same_generator_same_windows() -> None:
+    cutter = sampler(count(60, 2))
+    one, same, other = (
+        cutter.draw(8, generator=torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)
+    )
+    assert torch.equal(one.value, same.value)
+    assert not torch.equal(one.value, other.value)
+
+
+@pytest.mark.parametrize("count_wanted", [1, 7, 10_000])
+def test_spread_is_even_and_stays_in_the_tail(count_wanted: int) -> None:
+    windows = sampler(count(60, 2)).spread(count_wanted, first=40 - 12)
+    last = windows.target[:, -1, :, 0]
+    assert (last % CHANNEL).min() == 40
+    starts = windows.value[:, 0, 0]
+    half = len(starts) // 2
+    assert torch.equal(starts[:half] + CHANNEL, starts[half:])
+    assert len(starts.unique()) == len(starts)
+    if count_wanted > 1000:
+        assert (last % CHANNEL).max() == 59
+        assert len(starts) == 2 * (60 - 40 - 4 + 1)
+
+
+def test_gaps_are_marked() -> None:
+    series = torch.ones(30, 1)
+    series[::5] = torch.nan
+    cutter = sampler(series, groups=1, context_length=10, patch_length=1, horizon=3)
+    windows = cutter.cut(torch.tensor([0]), torch.tensor([0]))
+    assert windows.observed[0, :, 0].tolist() == [0, 1, 1, 1, 1] * 2
+    assert windows.value[0, :, 0].tolist() == [0, 1, 1, 1, 1] * 2
+    assert windows.target[0, 4].isnan().flatten().tolist() == [True, False, False]
