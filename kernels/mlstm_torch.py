@@ -14,6 +14,7 @@ gradient of exactly this, normaliser included. A step with i = -inf, f = inf lea
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -21,6 +22,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import logsigmoid
 
+from xlstm_ts.kernels.precision import full_precision
 from xlstm_ts.kernels.states import MLSTMState
 
 
@@ -138,25 +140,32 @@ class _Chunkwise(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        dh, dc, dn, _ = upstream
-        q, k, v, rows_i, rows_f, h, d, *saved = ctx.saved_tensors
-        memories, stabilisers = saved[: len(saved) // 2], saved[len(saved) // 2 :]
-        log_f = logsigmoid(rows_f)
-        dq, dk, dv = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
-        di, df = torch.empty_like(rows_i), torch.empty_like(rows_f)
-        dmemory = _join(dc, dn)
-        for t, span in reversed(list(enumerate(_spans(q.shape[1], ctx.chunk_size)))):
-            chunk = _cut(q, k, v, span=span)
-            gates = _gates(rows_i[:, span], log_f[:, span], stabilisers[t])
-            dout = _read_backward(_rows(dh[:, span]), _rows(h[:, span]), d[:, span], gates.m)
-            grads, dmemory = _chunk_backward(chunk, gates, memories[t], dout, dmemory)
-            di[:, span], df[:, span] = grads.i, grads.f
-            for whole, part in ((dq, grads.q), (dk, grads.k), (dv, grads.v)):
-                whole[:, span] = _unrows(part, q.shape[0])
-        df *= torch.sigmoid(-rows_f)
-        dm = (dmemory * memories[0]).sum((-2, -1)).view(dn.shape[:2])
-        B = q.shape[0]
-        return dq, dk, dv, _unrows(di, B), _unrows(df, B), *_split(dmemory, B), dm, None
+        with full_precision(upstream[0]):
+            return *_backward(ctx.saved_tensors, upstream, ctx.chunk_size), None
+
+
+def _backward(
+    tensors: Sequence[Tensor], upstream: Sequence[Tensor], chunk_size: int
+) -> tuple[Tensor, ...]:
+    dh, dc, dn, _ = upstream
+    q, k, v, rows_i, rows_f, h, d, *saved = tensors
+    memories, stabilisers = saved[: len(saved) // 2], saved[len(saved) // 2 :]
+    log_f = logsigmoid(rows_f)
+    dq, dk, dv = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
+    di, df = torch.empty_like(rows_i), torch.empty_like(rows_f)
+    dmemory = _join(dc, dn)
+    for t, span in reversed(list(enumerate(_spans(q.shape[1], chunk_size)))):
+        chunk = _cut(q, k, v, span=span)
+        gates = _gates(rows_i[:, span], log_f[:, span], stabilisers[t])
+        dout = _read_backward(_rows(dh[:, span]), _rows(h[:, span]), d[:, span], gates.m)
+        grads, dmemory = _chunk_backward(chunk, gates, memories[t], dout, dmemory)
+        di[:, span], df[:, span] = grads.i, grads.f
+        for whole, part in ((dq, grads.q), (dk, grads.k), (dv, grads.v)):
+            whole[:, span] = _unrows(part, q.shape[0])
+    df *= torch.sigmoid(-rows_f)
+    dm = (dmemory * memories[0]).sum((-2, -1)).view(dn.shape[:2])
+    B = q.shape[0]
+    return dq, dk, dv, _unrows(di, B), _unrows(df, B), *_split(dmemory, B), dm
 
 
 class _Grads(NamedTuple):

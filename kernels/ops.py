@@ -11,8 +11,6 @@ Gates are pre-activations: the input gate is exponential, the forget gate a sigm
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-from functools import reduce
 from typing import Literal
 
 import torch
@@ -26,6 +24,7 @@ from xlstm_ts.kernels.checks import (
     check_shape,
     check_slstm,
 )
+from xlstm_ts.kernels.precision import compute_dtype, full_precision
 from xlstm_ts.kernels.states import (
     MLSTMState,
     SLSTMState,
@@ -87,9 +86,9 @@ def mlstm(
     check_choice(form, chunk_size)
     check_mlstm(q, k, v, i, f, sequence=True)
     check_mask(mask, q.shape[:2])
-    dtype = _compute_dtype(q, k, v, i, f, *(state or ()))
+    dtype = compute_dtype(q, k, v, i, f, *(state or ()))
     state = _mlstm_state(state, q, v, dtype=dtype)
-    with _full_precision(q):
+    with full_precision(q):
         inputs = _present(*(x.to(dtype) for x in (q, k, v, i, f)), mask=mask)
         h, state = _run_mlstm(*inputs, state=state, form=form, chunk_size=chunk_size)
     return h.to(v.dtype), state
@@ -134,9 +133,9 @@ def mlstm_step(
     """
     check_mlstm(q, k, v, i, f, sequence=False)
     check_mask(mask, q.shape[:1])
-    dtype = _compute_dtype(q, k, v, i, f, *state)
+    dtype = compute_dtype(q, k, v, i, f, *state)
     state = _mlstm_state(state, q, v, dtype=dtype)
-    with _full_precision(q):
+    with full_precision(q):
         inputs = _present(*(x.to(dtype) for x in (q, k, v, i, f)), mask=mask)
         h, state = mlstm_torch.step(*inputs, state=state)
     return h.to(v.dtype), state
@@ -180,9 +179,9 @@ def slstm(
     """
     check_slstm(x, r, b, sequence=True)
     check_mask(mask, x.shape[:2])
-    dtype = _compute_dtype(x, r, b, *(state or ()))
+    dtype = compute_dtype(x, r, b, *(state or ()))
     state = _slstm_state(state, x, dtype=dtype)
-    with _full_precision(x):
+    with full_precision(x):
         gates = _present_gates(x.to(dtype), mask=mask)
         h, state = slstm_torch.scan(gates, r.to(dtype), b.to(dtype), state=state, mask=mask)
     return h.to(x.dtype), state
@@ -220,9 +219,9 @@ def slstm_step(
     """
     check_slstm(x, r, b, sequence=False)
     check_mask(mask, x.shape[:1])
-    dtype = _compute_dtype(x, r, b, *state)
+    dtype = compute_dtype(x, r, b, *state)
     state = _slstm_state(state, x, dtype=dtype)
-    with _full_precision(x):
+    with full_precision(x):
         gates = _present_gates(x.to(dtype), mask=mask)
         state = slstm_torch.step(gates, r.to(dtype), b.to(dtype), state=state, mask=mask)
     return state.h.to(x.dtype), state
@@ -288,13 +287,3 @@ def _slstm_state(state: SLSTMState | None, x: Tensor, *, dtype: torch.dtype) -> 
     for name, part in zip("hcnm", state, strict=True):
         check_shape(f"state.{name}", part, (B, H, D))
     return SLSTMState(*(part.to(dtype) for part in state))
-
-
-def _compute_dtype(*tensors: Tensor) -> torch.dtype:
-    return reduce(torch.promote_types, (x.dtype for x in tensors), torch.float32)
-
-
-def _full_precision(x: Tensor) -> AbstractContextManager[None]:
-    if torch.is_autocast_enabled(x.device.type):
-        return torch.autocast(x.device.type, enabled=False)
-    return nullcontext()

@@ -9,6 +9,7 @@ i = -inf and f = inf, which leaves the memories alone, and keeps `h` explicitly.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn.functional import logsigmoid
 
+from xlstm_ts.kernels.precision import full_precision
 from xlstm_ts.kernels.states import SLSTMState
 
 # Steps per block: few, so that all that belongs to a block stays in the cache.
@@ -108,30 +110,35 @@ class _Scan(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        dhs, *dlast, _ = upstream
-        r, absent, outputs, cs, ns, *blocks = ctx.saved_tensors
-        B, T, H, D = dhs.shape
-        weight, dhs = r.flatten(1, 2), dhs.permute(1, 2, 0, 3)  # (H, 4 D_out, D_in)
-        dx = r.new_empty(B, T, 4, H, D)
-        dr, db = torch.zeros_like(weight), r.new_zeros(H, 4, D)
-        dh, *rest = (part.transpose(0, 1).contiguous() for part in dlast)
-        dmemory = torch.stack(rest)
-        for gates, span in zip(reversed(blocks), reversed(_spans(T)), strict=True):
-            factors = _factors(gates, outputs, cs, ns, span=span, absent=absent)
-            draw = r.new_empty(H, len(gates), B, 4, D)
-            for t in reversed(range(span.start, span.stop)):
-                dh = dh + dhs[t]
-                dstep = draw[:, t - span.start]
-                _step_backward(dh, dmemory, factors, t - span.start, out=dstep.movedim(2, 0))
-                dthrough = torch.bmm(dstep.flatten(2), weight)
-                dh = dthrough if absent is None else dthrough.add_(torch.where(absent[t], dh, 0))
-            dx[:, span] = draw.permute(2, 1, 3, 0, 4)
-            before = outputs[span].flatten(0, 1).transpose(0, 1)
-            db += draw.sum((1, 2))
-            dr.baddbmm_(draw.flatten(3).flatten(1, 2).mT, before)
-        dm = dmemory[0] * cs[0] + dmemory[1] * ns[0]
-        start = (part.transpose(0, 1) for part in (dh, *dmemory, dm))
-        return dx, dr.view(r.shape), db.transpose(0, 1), *start, None
+        with full_precision(upstream[0]):
+            return *_backward(ctx.saved_tensors, upstream), None
+
+
+def _backward(tensors: Sequence[Tensor], upstream: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    dhs, *dlast, _ = upstream
+    r, absent, outputs, cs, ns, *blocks = tensors
+    B, T, H, D = dhs.shape
+    weight, dhs = r.flatten(1, 2), dhs.permute(1, 2, 0, 3)  # (H, 4 D_out, D_in)
+    dx = r.new_empty(B, T, 4, H, D)
+    dr, db = torch.zeros_like(weight), r.new_zeros(H, 4, D)
+    dh, *rest = (part.transpose(0, 1).contiguous() for part in dlast)
+    dmemory = torch.stack(rest)
+    for gates, span in zip(reversed(blocks), reversed(_spans(T)), strict=True):
+        factors = _factors(gates, outputs, cs, ns, span=span, absent=absent)
+        draw = r.new_empty(H, len(gates), B, 4, D)
+        for t in reversed(range(span.start, span.stop)):
+            dh = dh + dhs[t]
+            dstep = draw[:, t - span.start]
+            _step_backward(dh, dmemory, factors, t - span.start, out=dstep.movedim(2, 0))
+            dthrough = torch.bmm(dstep.flatten(2), weight)
+            dh = dthrough if absent is None else dthrough.add_(torch.where(absent[t], dh, 0))
+        dx[:, span] = draw.permute(2, 1, 3, 0, 4)
+        before = outputs[span].flatten(0, 1).transpose(0, 1)
+        db += draw.sum((1, 2))
+        dr.baddbmm_(draw.flatten(3).flatten(1, 2).mT, before)
+    dm = dmemory[0] * cs[0] + dmemory[1] * ns[0]
+    start = (part.transpose(0, 1) for part in (dh, *dmemory, dm))
+    return dx, dr.view(r.shape), db.transpose(0, 1), *start
 
 
 def _activate(gates: Tensor, m: Tensor, *, out: Tensor) -> None:

@@ -1,0 +1,21 @@
+"""In which dtype the cells compute: float32 at least, whatever autocast says."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from functools import reduce
+
+import torch
+from torch import Tensor
+
+
+def compute_dtype(*tensors: Tensor) -> torch.dtype:
+    """Return float64 if any of the tensors has it, else float32."""
+    return reduce(torch.promote_types, (x.dtype for x in tensors), torch.float32)
+
+
+def full_precision(x: Tensor) -> AbstractContextManager[None]:
+    """Switch autocast off on the device of `x`; a backward pass may meet it as well."""
+    if torch.is_autocast_enabled(x.device.type):
+        return torch.autocast(x.device.type, enabled=False)
+    return nullcontext()
