@@ -1,8 +1,9 @@
 """One more reading: the exported graph, the PyTorch step, and a window computed again.
 
-One channel, the estimator's default blocks, one thread; a token a reading carries the bars. Three ways to the same forecast take
-turns in one process: `Stream.step`, `XLSTM.step`, and `XLSTM.forecast` over the last 512 readings.
-Figures are ratios of medians; microseconds depend on the machine.
+One channel, the estimator's default blocks, one thread; a token a reading carries the bars. Three
+ways to the same forecast take turns in one process: `Stream.step`, `XLSTM.step`, and
+`XLSTM.forecast` over the last 512 readings. Figures are ratios of medians; microseconds depend on
+the machine.
 """
 
 from __future__ import annotations

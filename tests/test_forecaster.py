@@ -61,6 +61,20 @@ def test_predicts_in_kind_and_survives_its_file(kind: str, tmp_path: Path) -> No
     assert isinstance(np.asarray(loaded.predict(y)), np.ndarray)
 
 
+def test_numpy_parameters_are_saved(tmp_path: Path) -> None:
+    forecaster = small(horizon=np.int64(4), quantiles=np.array([0.2, 0.5])).fit(ARRAY)
+    forecaster.save(tmp_path / "saved.npz")
+    loaded = XLSTMForecaster.load(tmp_path / "saved.npz")
+    np.testing.assert_array_equal(loaded.predict(), forecaster.predict())
+
+
+def test_a_silent_tail_chooses_no_weights() -> None:
+    y = ARRAY.copy()
+    y[-16:] = np.nan
+    forecaster = small().fit(y)
+    assert math.isnan(forecaster.history_[-1].validation_loss)
+
+
 def test_new_context_needs_no_training() -> None:
     forecaster = small().fit(SERIES["series"])
     weights = {name: part.clone() for name, part in forecaster.model_.state_dict().items()}

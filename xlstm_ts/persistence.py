@@ -31,7 +31,7 @@ def save(path: Path, forecaster: XLSTMForecaster) -> None:
     """Write a fitted forecaster; the file appears whole or not at all."""
     weights = forecaster.model_.state_dict()
     arrays = {f"weight/{name}": tensor.cpu().numpy() for name, tensor in weights.items()}
-    text = json.dumps(_describe(forecaster))
+    text = json.dumps(_describe(forecaster), default=_from_numpy)
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.savez(file, header=np.array(text), context=forecaster.context_.values, **arrays)
 
@@ -137,6 +137,13 @@ def _describe_like(like: Any) -> dict[str, Any]:
     if isinstance(like, pd.Series):
         return {"kind": "series", "name": None if like.name is None else _plain(like.name)}
     return {"kind": f"array{like.ndim}d"}
+
+
+def _from_numpy(value: Any) -> Any:
+    """Give JSON the numbers of a parameter that came as a numpy scalar or array."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError(f"A parameter of type {type(value).__name__} cannot be saved.")
 
 
 def _plain(label: Any) -> str | int:

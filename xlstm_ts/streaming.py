@@ -26,7 +26,7 @@ Array = NDArray[np.float32]
 class StreamOutput(NamedTuple):
     """What one reading gives.
 
-    Parameters
+    Attributes
     ----------
     forecast : ndarray of float32, shape (horizon, channels)
         The point forecast of the next readings, in raw units: the level nearest to the median.

@@ -191,4 +191,6 @@ def _validation_loss(model: XLSTM, windows: Windows | None) -> float:
         )
     ]
     target = windows.target[:, -1].to(forecasts[0].device)
+    if target.isnan().all():
+        return math.nan  # nothing to choose weights by
     return pinball_loss(torch.cat(forecasts), target, model.levels).item()
