@@ -84,12 +84,13 @@ def test_extreme_gates_stay_finite(run, draw, gate: float) -> None:
     if run is ops.mlstm:
         inputs[3][:, 5::7] = gate
         inputs[4][:, 3::5] = gate
-        inputs[0][:, 20:] = 0  # the numerator and the denominator are both zero
+        inputs[0][:, 20:] = 0  # numerator and denominator are both zero: read zero, not 0 / 0
     else:
         inputs[0][:, 5::7, :2] = gate
     leaves = [x.requires_grad_() for x in inputs]
     h, state = run(*leaves)
-    grads = torch.autograd.grad(h.sum(), leaves)
+    # At a query of zeros the true gradient is exp(m), which no float32 holds: none is asked for.
+    grads = torch.autograd.grad(h[:, :20].sum(), leaves)
     assert all(part.isfinite().all() for part in (h, *state, *grads))
 
 
