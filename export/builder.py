@@ -51,9 +51,9 @@ class Builder:
         """Add a node with one output; return the name of that."""
         return self._add(operator, inputs, 1, attributes)[0]
 
-    def split(self, value: str, parts: int) -> list[str]:
-        """Split the third axis, that of the features, into equal parts."""
-        return self._add("Split", (value,), parts, {"axis": 2})
+    def split(self, value: str, sizes: list[int], *, axis: int) -> list[str]:
+        """Split one axis into parts of the given sizes."""
+        return self._add("Split", (value, np.array(sizes)), len(sizes), {"axis": axis})
 
     def cut(self, value: str, *, axis: int, start: int, stop: int | None = None) -> str:
         """Take `start` to `stop` of one axis, to its end without a stop."""

@@ -9,9 +9,10 @@ Outputs
     `forecast` `(batch, horizon, channels, quantiles)` float32 in raw units; then each array of
     the state after the reading, by its name followed by `_next`, in the same order.
 
-A state is all float32, batch first. Before the first reading every element of an array has the
-value `initial`. Everything else stands, as one JSON text, under the key `xlstm_ts` of the
-metadata of the ONNX file.
+A state is all float32. One stream holds an array of `shape`; a batch holds those of its streams one
+after the other along the first axis, `(batch * shape[0], *shape[1:])`. Before the first reading
+every element of an array has the value `initial`. Everything else stands, as one JSON text, under
+the key `xlstm_ts` of the metadata of the ONNX file.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ METADATA_KEY = "xlstm_ts"
 READING = "reading"
 FORECAST = "forecast"
 BATCH = "batch"
+ROWS = "rows"
 
 
 def next_name(state: str) -> str:
@@ -33,11 +35,16 @@ def next_name(state: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class StateArray:
-    """One array of the state: its name, its shape without the batch axis, its first value."""
+    """One array of the state: its name, its shape for one stream, its first value."""
 
     name: str
     shape: tuple[int, ...]
     initial: float
+
+    @property
+    def dims(self) -> tuple[str | int, ...]:
+        """Shape in the graph: the streams of a batch follow one another along the first axis."""
+        return (BATCH if self.shape[0] == 1 else ROWS, *self.shape[1:])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,313 +1,317 @@
 """The step graph, built node by node from the weights of a model.
 
-The graph is `XLSTM.step` in plain operators of opset 17. Letters of shapes as there: B batch,
-G groups of channels, C channels of a group, P readings in a patch, R in the buffer, E width of
-the stream, H heads, D units of a head, K taps of a convolution, Q quantile levels. Everything
-keeps its group axis, so that nothing has to be folded into the batch and back.
+The graph is `XLSTM.step` in plain operators of opset 17, as few as it takes: below a hundred
+units a node costs more than its arithmetic. Letters of shapes as there: B batch, G groups of
+channels, C channels of all groups, P readings in a patch, R in the buffer, E width of the stream,
+I inside of a block, H heads, D units of a head, K taps, Q quantile levels. The scaling works on
+channels, `(B, C)`; the blocks work on rows, one for each group of each stream, `(B * G, ...)`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import onnx
-from torch import Tensor, nn
+from torch import nn
 
 from xlstm_ts.blocks import MLSTMBlock, SLSTMBlock
-from xlstm_ts.cells import CausalConv
 from xlstm_ts.export.builder import Builder
-from xlstm_ts.export.contract import BATCH, FORECAST, METADATA_KEY, READING, Contract, next_name
+from xlstm_ts.export.contract import (
+    BATCH,
+    FORECAST,
+    METADATA_KEY,
+    READING,
+    Contract,
+    StateArray,
+    next_name,
+)
+from xlstm_ts.export.fold import Affine, array, fold_mlstm, fold_slstm
 from xlstm_ts.model import XLSTM
-from xlstm_ts.scaling import TINY_WEIGHT, VARIANCE_FLOOR, decay
+from xlstm_ts.scaling import VARIANCE_FLOOR, decay
 
-# What stands for minus infinity: finite, and far below the log-scale of an empty memory.
-NEVER = -3e38
-LARGEST_LOG = 80.0
+ZERO, ONE = np.float32(0), np.float32(1)
+# What an empty memory starts from. Any scale is right for it: these keep every number finite.
+LITTLE_WEIGHT = 1e-30
+EMPTY_SCALE = -80.0
 
 
-def build_step_graph(model: XLSTM, contract: Contract) -> onnx.ModelProto:
+def build_step_graph(
+    model: XLSTM, *, channels: tuple[str, ...], step: str | None, library_version: str
+) -> onnx.ModelProto:
     """Build the graph of `XLSTM.step`.
 
     Parameters
     ----------
     model : XLSTM
         The trained model, on any device.
-    contract : Contract
-        The names and metadata that the graph is to carry.
+    channels : tuple of str
+        Names of its channels.
+    step : str or None
+        Time between two readings, as `Contract` has it.
+    library_version : str
+        What the file names as its origin.
 
     Returns
     -------
     onnx.ModelProto
-        A checked model of opset 17, IR version 8, with a dynamic batch.
+        A checked model of opset 17, IR version 8, with a dynamic batch and its `Contract`.
     """
-    graph = Builder()
     config = model.config
-    reading = graph.input(READING, (BATCH, config.n_channels))
-    state = {array.name: graph.input(array.name, (BATCH, *array.shape)) for array in contract.state}
-    step = _StepGraph(graph, model, state)
-    forecast = step.build(reading)
+    graph = _StepGraph(model)
+    reading = graph.g.input(READING, (BATCH, config.n_channels))
+    forecast = graph.build(reading)
     shape = (BATCH, config.horizon, config.n_channels, len(config.quantiles))
-    graph.output(forecast, FORECAST, shape)
-    for array in contract.state:
-        graph.output(step.new[array.name], next_name(array.name), (BATCH, *array.shape))
-    return graph.model({METADATA_KEY: contract.to_json()})
-
-
-@dataclass(frozen=True)
-class _Scaling:
-    """Names of the mean and the scale in force, `(B, G, C)`."""
-
-    mean: str
-    scale: str
+    graph.g.output(forecast, FORECAST, shape)
+    for field in graph.state:
+        graph.g.output(graph.new[field.name], next_name(field.name), field.dims)
+    contract = Contract(
+        channels=channels,
+        horizon=config.horizon,
+        quantiles=config.quantiles,
+        step=step,
+        state=tuple(graph.state),
+        library_version=library_version,
+    )
+    return graph.g.model({METADATA_KEY: contract.to_json()})
 
 
 class _StepGraph:
-    """Writes the nodes of one model; `new` collects the state after the reading, by name."""
+    """Writes the nodes of one model; collects the state and, by name, what follows it."""
 
-    def __init__(self, graph: Builder, model: XLSTM, state: dict[str, str]) -> None:
-        self.graph, self.model, self.config = graph, model, model.config
-        self.state, self.new = state, dict[str, str]()
+    def __init__(self, model: XLSTM) -> None:
+        self.g, self.model, self.config = Builder(), model, model.config
+        self.state: list[StateArray] = []
+        self.new: dict[str, str] = {}
+        self._rest: dict[str, str] = {}
+        # Behind a buffer of readings the axis of time stays in all that belongs to a channel.
+        self._time = (1,) if self.config.buffer_length > 1 else ()
 
     def build(self, reading: str) -> str:
-        """Write the whole step; return the name of the forecast `(B, horizon, channels, Q)`."""
-        g = self.graph
-        value, observed = self._standardise(reading)
-        scaling = self._scale(value, observed)
-        values, marks = self._push("value", value), self._push("observed", observed)
-        scaled = self._scaled(values, marks, scaling)
-        x, mask = self._embed(scaled, marks)
+        """Write the whole step; return the name of the forecast `(B, horizon, C, Q)`."""
+        g = self.g
+        value, missing = self._standardise(reading)
+        value, mean, scale = self._scale(value, missing)
+        values = self._window("value", value)
+        marks = self._window("observed", g("Where", missing, ZERO, ONE))
+        scaled = g("Div", g("Sub", values, mean), scale)
+        if self._time:  # an old gap is not at the present mean
+            scaled = g("Mul", scaled, marks)
+        x, present = self._embed(scaled, marks)
+        absent = g("Sub", ONE, present)
         for j, block in enumerate(self.model.blocks):
             if isinstance(block, MLSTMBlock):
-                x = self._mlstm_block(f"block{j}", block, x, mask)
+                x = self._mlstm_block(f"block{j}", block, x, marks=(present, absent))
             elif isinstance(block, SLSTMBlock):
-                x = self._slstm_block(f"block{j}", block, x, mask)
+                x = self._slstm_block(f"block{j}", block, x, marks=(present, absent))
         forecast = self._head(x)
         if self.model.linear_path is not None:
-            path = self._linear_path(scaled, self.model.linear_path)
-            forecast = g("Add", forecast, path)
-        return self._unscale(forecast, scaling)
+            forecast = g("Add", forecast, self._linear_path(scaled, self.model.linear_path))
+        return self._unscale(forecast, mean, scale)
 
-    def _standardise(self, reading: str) -> tuple[str, str]:
-        g, config = self.graph, self.config
-        shape = (config.groups, config.group_channels)
-        raw = g("Reshape", reading, np.array([-1, *shape]))
-        center, spread = (
-            _numpy(part).reshape(shape) for part in (self.model.center, self.model.spread)
-        )
-        missing = g("IsNaN", raw)
-        value = g("Div", g("Sub", raw, center), spread)
-        zero, one = np.float32(0), np.float32(1)
-        return g("Where", missing, zero, value), g("Where", missing, zero, one)
+    def _carry(self, name: str, shape: tuple[int, ...], *, rows: int = 1, start: float = 0) -> str:
+        """Add an array of the state, `(rows, *shape)` for one stream; return what it holds."""
+        field = StateArray(name=name, shape=(rows, *shape), initial=start)
+        self.state.append(field)
+        return self.g.input(name, field.dims)
 
-    def _scale(self, value: str, observed: str) -> _Scaling:
-        """Write `scaling_step`."""
-        g, rho = self.graph, decay(self.config.scaling_span)
-        old = self.state
-        fresh = np.float32(1 - rho)
-        # For a reading that is not there the weight neither decays nor grows.
-        kept = g("Sub", np.float32(1), g("Mul", observed, fresh))
-        weight = g("Add", g("Mul", old["scaling_weight"], kept), g("Mul", observed, fresh))
-        share = g("Div", g("Mul", observed, fresh), g("Max", weight, np.float32(TINY_WEIGHT)))
-        innovation = g("Sub", value, old["scaling_mean"])
-        moved = g("Mul", share, innovation)
-        mean = g("Add", old["scaling_mean"], moved)
-        grown = g("Add", old["scaling_variance"], g("Mul", moved, innovation))
-        variance = g("Mul", g("Sub", np.float32(1), share), grown)
-        self.new |= {"scaling_weight": weight, "scaling_mean": mean, "scaling_variance": variance}
-        return _Scaling(mean, g("Sqrt", g("Add", variance, np.float32(VARIANCE_FLOOR))))
-
-    def _push(self, name: str, newest: str) -> str:
-        """Move the buffer `(B, G, R, C)` on by one reading."""
-        g, buffer = self.graph, f"buffer_{name}"
-        new = g("Unsqueeze", newest, np.array([2]))
-        if self.config.buffer_length > 1:
-            new = g("Concat", g.cut(self.state[buffer], axis=2, start=1), new, axis=2)
-        self.new[buffer] = new
-        return new
-
-    def _scaled(self, values: str, marks: str, scaling: _Scaling) -> str:
-        g, axis = self.graph, np.array([2])
-        centred = g("Sub", values, g("Unsqueeze", scaling.mean, axis))
-        return g("Div", g("Mul", marks, centred), g("Unsqueeze", scaling.scale, axis))
-
-    def _last(self, buffer: str, length: int) -> str:
-        if length == self.config.buffer_length:
-            return buffer
-        return self.graph.cut(buffer, axis=2, start=-length)
-
-    def _embed(self, scaled: str, marks: str) -> tuple[str, str]:
-        """Write the token `(B, G, E)` and its mask `(B, G, 1)`, 1 where it holds a reading."""
-        g, flat = self.graph, np.array([0, 0, -1])
-        patch = self.config.patch_length
-        marks = g("Reshape", self._last(marks, patch), flat)
-        features = g(
-            "Concat",
-            g("Reshape", self._last(scaled, patch), flat),
-            g("Sub", np.float32(1), marks),
-            axis=2,
-        )
-        return self._linear(features, self.model.embed), g("ReduceMax", marks, axes=[2], keepdims=1)
-
-    def _linear(self, x: str, layer: nn.Linear) -> str:
-        product = self.graph("MatMul", x, _numpy(layer.weight).T)
-        return product if layer.bias is None else self.graph("Add", product, _numpy(layer.bias))
-
-    def _norm(self, x: str, layer: nn.LayerNorm) -> str:
-        return self.graph("LayerNormalization", x, _numpy(layer.weight), axis=-1, epsilon=layer.eps)
-
-    def _oldest(self, name: str) -> str:
-        """Take the state that is one patch old from a queue `(B, G, P, ...)`."""
-        return self.graph("Gather", self.state[name], np.array(0), axis=2)
+    def _dequeue(self, name: str, shape: tuple[int, ...], *, start: float = 0) -> str:
+        """Take the state of a cell that is one patch old, from a queue along the first axis."""
+        period, (length, *rest) = self.config.patch_length, shape
+        queue = (period * length, *rest)
+        value = self._carry(name, queue, rows=self.config.groups, start=start)
+        if period == 1:
+            return value
+        oldest, self._rest[name] = self.g.split(value, [length, (period - 1) * length], axis=1)
+        return oldest
 
     def _enqueue(self, name: str, newest: str) -> None:
-        g = self.graph
-        new = g("Unsqueeze", newest, np.array([2]))
-        if self.config.patch_length > 1:
-            new = g("Concat", g.cut(self.state[name], axis=2, start=1), new, axis=2)
-        self.new[name] = new
+        """Put the state that a cell leaves at the end of its queue."""
+        if name in self._rest:
+            newest = self.g("Concat", self._rest[name], newest, axis=1)
+        self.new[name] = newest
 
-    def _conv(self, name: str, conv: CausalConv, x: str, mask: str) -> str:
-        g = self.graph
-        token = g("Unsqueeze", g("Mul", x, mask), np.array([2]))
-        past = g("Concat", self._oldest(f"{name}_conv"), token, axis=2)
-        self._enqueue(f"{name}_conv", g.cut(past, axis=2, start=1))
-        taps = g("ReduceSum", g("Mul", past, _numpy(conv.weight)), np.array([2]), keepdims=0)
-        return self._silu(g("Add", taps, _numpy(conv.bias)))
+    def _affine(self, x: str, layer: Affine) -> str:
+        return self.g("Gemm", x, layer.weight, layer.bias)
+
+    def _norm(self, x: str, layer: nn.LayerNorm) -> str:
+        return self.g("LayerNormalization", x, array(layer.weight), axis=-1, epsilon=layer.eps)
+
+    def _standardise(self, reading: str) -> tuple[str, str]:
+        """Write the reading in units of its channel's spread, and where it is missing."""
+        g = self.g
+        center, spread = (array(part) for part in (self.model.center, self.model.spread))
+        value = g("Div", g("Sub", reading, center), spread)
+        if self._time:
+            value = g("Reshape", value, np.array([-1, self.config.n_channels, 1]))
+        return value, g("IsNaN", value)
+
+    def _scale(self, value: str, missing: str) -> tuple[str, str, str]:
+        """Write `scaling_step`; return the reading with its gap filled, the mean and the scale."""
+        g, rho = self.g, decay(self.config.scaling_span)
+        shape, fresh = (self.config.n_channels, *self._time), np.float32(1 - rho)
+        weight = self._carry("scaling_weight", shape, start=LITTLE_WEIGHT)
+        mean, variance = (self._carry(f"scaling_{name}", shape) for name in ("mean", "variance"))
+        value = g("Where", missing, mean, value)
+        grown = g("Add", g("Mul", weight, np.float32(rho)), fresh)
+        weight = g("Where", missing, weight, grown)
+        share = g("Where", missing, ZERO, g("Div", fresh, weight))
+        innovation = g("Sub", value, mean)
+        moved = g("Mul", share, innovation)
+        mean = g("Add", mean, moved)
+        spread = g("Add", variance, g("Mul", moved, innovation))
+        variance = g("Mul", g("Sub", ONE, share), spread)
+        self.new |= {"scaling_weight": weight, "scaling_mean": mean, "scaling_variance": variance}
+        return value, mean, g("Sqrt", g("Add", variance, np.float32(VARIANCE_FLOOR)))
+
+    def _window(self, name: str, newest: str) -> str:
+        """Write the last R readings `(B, C, R)`; without a buffer the newest `(B, C)` is all."""
+        g, length = self.g, self.config.buffer_length
+        if length == 1:
+            return newest
+        past = self._carry(f"buffer_{name}", (self.config.n_channels, length - 1))
+        window = g("Concat", past, newest, axis=2)
+        self.new[f"buffer_{name}"] = g.cut(window, axis=2, start=1)
+        return window
+
+    def _last(self, window: str, length: int) -> str:
+        if length == self.config.buffer_length:
+            return window
+        return self.g.cut(window, axis=2, start=-length)
+
+    def _embed(self, scaled: str, marks: str) -> tuple[str, str]:
+        """Write the token `(rows, E)` and whether it holds a reading `(rows, 1)`, as 1 or 0."""
+        g, config = self.g, self.config
+        patch, channels = config.patch_length, config.group_channels
+        scaled, marks = (self._rows(self._last(part, patch)) for part in (scaled, marks))
+        # The model sees patches time by time, with a mark where a reading is missing; here they
+        # come channel by channel, with a mark where it is there.
+        weight = array(self.model.embed.weight).T.reshape(2, patch, channels, -1).swapaxes(1, 2)
+        values, gaps = weight.reshape(2, patch * channels, -1)
+        layer = Affine(np.concatenate((values, -gaps)), array(self.model.embed.bias) + gaps.sum(0))
+        present = marks if patch * channels == 1 else g("ReduceMax", marks, axes=[1], keepdims=1)
+        return self._affine(g("Concat", scaled, marks, axis=1), layer), present
+
+    def _rows(self, window: str) -> str:
+        """Lay out what belongs to channels by rows: `(B, C)` or `(B, C, P)` to `(rows, ...)`."""
+        config = self.config
+        if not self._time and config.groups == 1:
+            return window
+        width = config.patch_length * config.group_channels
+        return self.g("Reshape", window, np.array([-1, width]))
+
+    def _conv(self, name: str, conv: Affine, x: str, present: str) -> str:
+        """Write the causal convolution, an absent token as zero, and its silu."""
+        g, width = self.g, self.config.d_model
+        past = self._dequeue(f"{name}_conv", (len(conv.weight) - width,))
+        tokens = g("Concat", past, g("Mul", x, present), axis=1)
+        self._enqueue(f"{name}_conv", g.cut(tokens, axis=1, start=width))
+        return self._silu(self._affine(tokens, conv))
 
     def _silu(self, x: str) -> str:
-        return self.graph("Mul", x, self.graph("Sigmoid", x))
+        return self.g("Mul", x, self.g("Sigmoid", x))
 
-    def _decays(self, name: str, i: str, minus_f: str, mask: str) -> tuple[str, str, str]:
-        """Write the stabilised gates f' and i' and the new log-scale m.
+    def _stabilise(self, name: str, shape: tuple[int, ...], *, i: str, minus_f: str) -> list[str]:
+        """Write the stabilised gates f' and i' and the new log-scale m (equations 15 to 17).
 
         log sigmoid(f) is -Softplus(-f): Log(Sigmoid(f)) loses the forget gates near one.
         """
-        g = self.graph
-        present = g("Greater", mask, np.float32(0))
-        i = g("Where", present, i, np.float32(NEVER))
-        lost = g("Where", present, g("Softplus", minus_f), np.float32(0))
-        kept = g("Sub", self._oldest(f"{name}_m"), lost)
+        g = self.g
+        before = self._dequeue(f"{name}_m", shape, start=EMPTY_SCALE)
+        kept = g("Sub", before, g("Softplus", minus_f))
         m = g("Max", kept, i)
         self._enqueue(f"{name}_m", m)
-        return g("Exp", g("Sub", kept, m)), g("Exp", g("Sub", i, m)), m
+        return [g("Exp", g("Sub", kept, m)), g("Exp", g("Sub", i, m)), m]
 
-    def _mlstm_block(self, name: str, block: MLSTMBlock, x: str, mask: str) -> str:
-        g, cell = self.graph, block.cell
-        heads, dim = cell.heads, cell.dim
-        inner, gate = g.split(self._linear(self._norm(x, block.norm), block.up), 2)
-        mixed = self._conv(name, cell.conv, inner, mask)
-        query, key = g.split(self._linear(mixed, cell.query_key), 2)
-        value = self._linear(inner, cell.value)
-        sign = np.repeat(np.array([1, -1], np.float32), heads)
-        gates = g(
-            "MatMul", g("Concat", query, key, value, axis=2), _numpy(cell.gates.weight).T * sign
-        )
-        i, minus_f = g.split(g("Add", gates, _numpy(cell.gates.bias) * sign), 2)
-        forget, write, m = self._decays(name, i, minus_f, mask)
-        query = g("Mul", query, np.float32(dim**-0.5))
-        q, k, v = (g("Reshape", part, np.array([0, 0, heads, dim])) for part in (query, key, value))
-        last = np.array([3])
-        forget, write = (g("Unsqueeze", part, last) for part in (forget, write))
-        key = g("Mul", write, k)
-        n = g("Add", g("Mul", forget, self._oldest(f"{name}_n")), key)
-        column, row = g("Unsqueeze", key, np.array([4])), g("Unsqueeze", v, last)
-        kept = g("Mul", g("Unsqueeze", forget, last), self._oldest(f"{name}_c"))
-        c = g("Add", kept, g("Mul", column, row))
+    def _mlstm_block(self, name: str, block: MLSTMBlock, x: str, *, marks: tuple[str, str]) -> str:
+        """Write an mLSTM block; its memory C has the normaliser n as its last column."""
+        g, weights, (present, absent) = self.g, fold_mlstm(block), marks
+        heads, dim = block.cell.heads, block.cell.dim
+        token = self._norm(x, block.norm)
+        mixed = self._conv(name, weights.conv, token, present)
+        cell = self._affine(g("Concat", mixed, token, absent, axis=1), weights.cell)
+        cell = g("Reshape", cell, np.array([-1, heads, 1, 2 * dim + 2]))
+        query, key, i, f = g.split(cell, [dim, dim, 1, 1], axis=3)
+        if weights.bounded:
+            forget, write = g("Sigmoid", f), g("Exp", i)
+            floor: str | np.float32 = ONE
+        else:
+            forget, write, m = self._stabilise(name, (heads, 1, 1), i=i, minus_f=f)
+            floor = g("Exp", g("Neg", m))
+        key = g("Mul", g("Reshape", key, np.array([0, 0, dim, 1])), write)
+        value = self._affine(token, weights.value)
+        value = g("Reshape", value, np.array([-1, heads, 1, dim + 1]))
+        kept = g("Mul", self._dequeue(f"{name}_c", (heads, dim, dim + 1)), forget)
+        c = g("Add", kept, g("Mul", key, value))
         self._enqueue(f"{name}_c", c)
-        self._enqueue(f"{name}_n", n)
-        read = g("Squeeze", g("MatMul", g("Unsqueeze", q, last), c), last)
-        match = g("ReduceSum", g("Mul", q, n), last, keepdims=1)
-        # An empty memory has no scale yet: its floor is as good as infinite, but stays a number.
-        floor = g("Exp", g("Min", g("Neg", g("Unsqueeze", m, last)), np.float32(LARGEST_LOG)))
-        h = self._head_norm(g("Div", read, g("Max", g("Abs", match), floor)), cell.norm.weight, dim)
-        return g("Add", x, self._linear(g("Mul", h, g("Sigmoid", gate)), block.down))
+        read, match = g.split(g("MatMul", query, c), [dim, 1], axis=3)
+        h = g("Div", read, g("Max", g("Abs", match), floor))
+        h = self._head_norm(h, dim, heads * dim)
+        gate = g("Sigmoid", g("MatMul", token, weights.gate))
+        return g("Gemm", g("Mul", h, gate), weights.down, x)
 
-    def _slstm_block(self, name: str, block: SLSTMBlock, x: str, mask: str) -> str:
-        g, cell = self.graph, block.cell
-        heads, dim = cell.heads, cell.dim
+    def _slstm_block(self, name: str, block: SLSTMBlock, x: str, *, marks: tuple[str, str]) -> str:
+        g, weights, (present, absent) = self.g, fold_slstm(block), marks
+        heads, dim = block.cell.heads, block.cell.dim
+        width = heads * dim
         normed = self._norm(x, block.norm)
-        mixed = self._conv(name, cell.conv, normed, mask)
-        flat, units = np.array([0, 0, -1]), np.array([0, 0, 4 * heads, dim])
-        before = self._oldest(f"{name}_h")
-        joined = g("Concat", mixed, normed, g("Reshape", before, flat), axis=2)
-        weight, bias = _slstm_weights(block)
-        gates = g("Reshape", g("Add", g("MatMul", joined, weight), bias), units)
-        i, minus_f, z, o = g.split(gates, 4)
-        forget, write, _ = self._decays(name, i, minus_f, g("Unsqueeze", mask, np.array([3])))
-        n = g("Add", g("Mul", forget, self._oldest(f"{name}_n")), write)
-        kept = g("Mul", forget, self._oldest(f"{name}_c"))
-        c = g("Add", kept, g("Mul", write, g("Tanh", z)))
-        h = g("Mul", g("Sigmoid", o), g("Div", c, g("Max", n, np.float32(TINY_WEIGHT))))
-        present = g("Greater", g("Unsqueeze", mask, np.array([3])), np.float32(0))
-        h = g("Where", present, h, before)
+        mixed = self._conv(name, weights.conv, normed, present)
+        before, c = (self._dequeue(f"{name}_{letter}", (width,)) for letter in "hc")
+        n = self._dequeue(f"{name}_n", (width,), start=LITTLE_WEIGHT)
+        gates = self._affine(g("Concat", mixed, normed, before, absent, axis=1), weights.cell)
+        i, minus_f, z, o = g.split(gates, [width] * 4, axis=1)
+        forget, write, _ = self._stabilise(name, (width,), i=i, minus_f=minus_f)
+        n = g("Add", g("Mul", forget, n), write)
+        c = g("Add", g("Mul", forget, c), g("Mul", write, g("Tanh", z)))
+        # An absent token keeps its output.
+        h = g("Mul", g("Sigmoid", o), g("Div", c, n))
+        h = g("Where", g("Greater", present, ZERO), h, before)
         for letter, new in (("h", h), ("c", c), ("n", n)):
             self._enqueue(f"{name}_{letter}", new)
-        x = g("Add", x, self._head_norm(h, cell.norm.weight, dim))
-        feed, gated = g.split(self._linear(self._norm(x, block.feed_norm), block.up), 2)
-        return g("Add", x, self._linear(g("Mul", self._silu(feed), gated), block.down))
+        h = g("Reshape", h, np.array([-1, heads, dim]))
+        x = g("Add", x, g("Mul", self._head_norm(h, dim, width), array(block.cell.norm.weight)))
+        up = g("MatMul", self._norm(x, block.feed_norm), array(block.up.weight).T)
+        feed, gated = g.split(up, [len(block.up.weight) // 2] * 2, axis=1)
+        return g("Gemm", g("Mul", self._silu(feed), gated), array(block.down.weight).T, x)
 
-    def _head_norm(self, h: str, weight: Tensor, dim: int) -> str:
-        g = self.graph
-        normed = g("LayerNormalization", h, np.ones(dim, np.float32), axis=-1, epsilon=1e-5)
-        return g("Mul", g("Reshape", normed, np.array([0, 0, -1])), _numpy(weight))
+    def _head_norm(self, h: str, dim: int, width: int) -> str:
+        """Write the norm of each head, without its gain, and join the heads."""
+        normed = self.g("LayerNormalization", h, np.ones(dim), axis=-1, epsilon=1e-5)
+        return self.g("Reshape", normed, np.array([-1, width]))
 
     def _head(self, x: str) -> str:
-        """Write the scaled quantiles `(B, G, horizon, C, Q)`, in order by construction."""
-        g, config = self.graph, self.config
-        shape = (0, 0, config.horizon, config.group_channels, len(config.quantiles))
-        raw = g(
-            "Reshape",
-            self._linear(self._norm(x, self.model.norm), self.model.head),
-            np.array(shape),
-        )
-        if len(config.quantiles) == 1:
+        """Write the scaled quantiles `(B, horizon, C, Q)`, in order by construction."""
+        g, config = self.g, self.config
+        head = Affine(array(self.model.head.weight).T, array(self.model.head.bias))
+        levels = len(config.quantiles)
+        shape = (config.groups, config.horizon, config.group_channels, levels)
+        raw = self._channels_last(self._affine(self._norm(x, self.model.norm), head), shape)
+        if levels == 1:
             return raw
-        median = g.cut(raw, axis=4, start=config.median, stop=config.median + 1)
-        gaps = g("MatMul", g("Softplus", raw), _numpy(self.model.ordering))
-        return g("Add", median, gaps)
+        # The median, and the gaps of the levels between: both by one product.
+        both = g("Concat", raw, g("Softplus", raw), axis=3)
+        median = np.zeros((levels, levels))
+        median[config.median] = 1
+        return g("MatMul", both, np.concatenate((median, array(self.model.ordering))))
+
+    def _channels_last(self, rows: str, shape: tuple[int, ...]) -> str:
+        """Lay out `(rows, horizon * C / G * Q)` as `(B, horizon, C, Q)`."""
+        g, (groups, horizon, channels, levels) = self.g, shape
+        if groups == 1:
+            return g("Reshape", rows, np.array([-1, horizon, channels, levels]))
+        # Independent channels are the groups.
+        parts = g("Reshape", rows, np.array([-1, groups, horizon, levels]))
+        return g("Transpose", parts, perm=[0, 2, 1, 3])
 
     def _linear_path(self, scaled: str, layer: nn.Linear) -> str:
-        g, length = self.graph, self.config.linear_length
-        window = g("Transpose", self._last(scaled, length), perm=[0, 1, 3, 2])
-        path = g("MatMul", window, _numpy(layer.weight).T)
-        return g("Unsqueeze", g("Transpose", path, perm=[0, 1, 3, 2]), np.array([4]))
+        g, config = self.g, self.config
+        path = g("MatMul", self._last(scaled, config.linear_length), array(layer.weight).T)
+        path = g("Transpose", path, perm=[0, 2, 1])
+        return g("Reshape", path, np.array([-1, config.horizon, config.n_channels, 1]))
 
-    def _unscale(self, forecast: str, scaling: _Scaling) -> str:
-        """Write raw units and the order of the contract: `(B, horizon, channels, Q)`."""
-        g, config = self.graph, self.config
-        shape = (config.groups, config.group_channels)
-        center, spread = (
-            _numpy(part).reshape(shape) for part in (self.model.center, self.model.spread)
-        )
-        scale = g("Mul", scaling.scale, spread)
-        mean = g("Add", g("Mul", scaling.mean, spread), center)
-        scale, mean = (g("Unsqueeze", part, np.array([2, 4])) for part in (scale, mean))
-        raw = g("Add", g("Mul", forecast, scale), mean)
-        if config.groups > 1:
-            raw = g("Transpose", raw, perm=[0, 2, 1, 3, 4])
-        return g(
-            "Reshape", raw, np.array([-1, config.horizon, config.n_channels, len(config.quantiles)])
-        )
-
-
-def _numpy(tensor: Tensor) -> np.ndarray:
-    return tensor.detach().cpu().float().numpy()
-
-
-def _slstm_weights(block: SLSTMBlock) -> tuple[np.ndarray, np.ndarray]:
-    """Stack the three inputs of the sLSTM gates into one matrix, the sign of f turned."""
-    cell = block.cell
-    width = cell.heads * cell.dim
-    weight = np.zeros((3 * width, 4, cell.heads, cell.dim), np.float32)
-    weight[:width, :2] = _numpy(cell.input_forget.weight).T.reshape(width, 2, cell.heads, cell.dim)
-    weight[width : 2 * width, 2:] = _numpy(cell.cell_output.weight).T.reshape(
-        width, 2, cell.heads, cell.dim
-    )
-    for head, recurrent in enumerate(_numpy(cell.recurrent)):
-        rows = slice(2 * width + head * cell.dim, 2 * width + (head + 1) * cell.dim)
-        weight[rows, :, head] = recurrent.transpose(2, 0, 1)
-    bias = _numpy(cell.bias).copy()
-    weight[:, 1] *= -1
-    bias[1] *= -1
-    return weight.reshape(3 * width, -1), bias.reshape(-1)
+    def _unscale(self, forecast: str, mean: str, scale: str) -> str:
+        """Write the forecast in raw units."""
+        g = self.g
+        shape = np.array([-1, 1, self.config.n_channels, 1])
+        mean, scale = (g("Reshape", part, shape) for part in (mean, scale))
+        center, spread = (array(part)[:, None] for part in (self.model.center, self.model.spread))
+        standard = g("Add", g("Mul", forecast, scale), mean)
+        return g("Add", g("Mul", standard, spread), center)

@@ -10,7 +10,6 @@ import onnx
 from sklearn.utils.validation import check_is_fitted
 
 import xlstm_ts
-from xlstm_ts.export.contract import Contract, StateArray
 from xlstm_ts.export.graph import build_step_graph
 from xlstm_ts.export.parity import Parity, check_parity
 from xlstm_ts.files import atomic_path
@@ -47,15 +46,12 @@ def export_onnx(forecaster: XLSTMForecaster, path: str | os.PathLike[str]) -> Pa
     """
     check_is_fitted(forecaster)
     model, context = forecaster.model_, forecaster.context_
-    contract = Contract(
+    graph = build_step_graph(
+        model,
         channels=forecaster.channels_,
-        horizon=model.config.horizon,
-        quantiles=model.config.quantiles,
         step=context.step,
-        state=tuple(StateArray(**field._asdict()) for field in model.state_fields()),
         library_version=xlstm_ts.__version__,
     )
-    graph = build_step_graph(model, contract)
     with atomic_path(Path(path)) as temporary:
         onnx.save(graph, temporary)
         return check_parity(model, temporary, readings=context.values)

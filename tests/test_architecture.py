@@ -54,8 +54,9 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "xlstm_ts.streaming": ({"xlstm_ts.export.contract"}, {"onnxruntime"}),
     "xlstm_ts.export.contract": (set(), set()),
     "xlstm_ts.export.builder": (set(), {"onnx"}),
+    "xlstm_ts.export.fold": (MODEL, {"torch"}),
     "xlstm_ts.export.graph": (
-        MODEL | {"xlstm_ts.export.builder", "xlstm_ts.export.contract"},
+        MODEL | {f"xlstm_ts.export.{name}" for name in ("builder", "contract", "fold")},
         {"onnx", "torch"},
     ),
     "xlstm_ts.export.parity": ({"xlstm_ts.model", "xlstm_ts.streaming"}, {"torch"}),

@@ -21,6 +21,7 @@ except ImportError as err:
     ) from err
 
 Array = NDArray[np.float32]
+LARGEST = float(np.finfo(np.float32).max)
 
 
 class StreamOutput(NamedTuple):
@@ -95,12 +96,13 @@ class Stream:
     def __init__(self, model: StreamModel) -> None:
         self._session, self._contract = model.session, model.contract
         contract = model.contract
+        self._median = contract.median
         shape = (1, contract.horizon, len(contract.channels), len(contract.quantiles))
         self._reading = np.empty((1, len(contract.channels)), np.float32)
         self._forecast = np.empty(shape, np.float32)
         # onnxruntime works in the memory of these arrays, so the stream must keep them alive.
         self._states = tuple(
-            [np.empty((1, *array.shape), np.float32) for array in contract.state] for _ in range(2)
+            [np.empty(array.shape, np.float32) for array in contract.state] for _ in range(2)
         )
         self._current = 0
         self._bindings = (self._bind(0, 1), self._bind(1, 0))
@@ -130,7 +132,7 @@ class Stream:
         self._session.run_with_iobinding(self._bindings[self._current])
         self._current = 1 - self._current
         quantiles = self._forecast[0].copy()
-        return StreamOutput(quantiles[..., self._contract.median], quantiles)
+        return StreamOutput(quantiles[..., self._median], quantiles)
 
     def reset(self) -> None:
         """Forget everything: the next reading is the first."""
@@ -148,7 +150,7 @@ class Stream:
             On setting, where names or shapes are not those of the model; nothing is then changed.
         """
         arrays = zip(self._contract.state, self._states[self._current], strict=True)
-        return {described.name: array[0].copy() for described, array in arrays}
+        return {described.name: array.copy() for described, array in arrays}
 
     @state.setter
     def state(self, state: Mapping[str, ArrayLike]) -> None:
@@ -164,7 +166,7 @@ class Stream:
                     f"expected {shape}."
                 )
         for name, array in zip(expected, self._states[self._current], strict=True):
-            array[0] = given[name]
+            array[...] = given[name]
 
     def _take(self, reading: ArrayLike) -> None:
         """Put a reading where the graph looks for it, after a look at it."""
@@ -175,12 +177,13 @@ class Stream:
                 f"A reading has shape ({len(channels)},), one value for each of "
                 f"{', '.join(channels)}; got shape {values.shape}."
             )
-        if (np.abs(values) > np.finfo(np.float32).max).any():
-            column = int(np.argmax(np.abs(values) > np.finfo(np.float32).max))
-            raise StreamError(
-                f"The reading of {channels[column]} is {values.flat[column]}, beyond float32; "
-                "give NaN for a missing reading."
-            )
+        # This runs at every reading: a loop over few numbers is faster than calls of numpy.
+        for channel, value in zip(channels, values.ravel().tolist(), strict=True):
+            if abs(value) > LARGEST:
+                raise StreamError(
+                    f"The reading of {channel} is {value}, beyond float32; give NaN for a missing "
+                    "reading."
+                )
         self._reading[0] = values
 
     def _bind(self, source: int, target: int) -> Any:

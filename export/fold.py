@@ -1,0 +1,172 @@
+"""The weights of a block as the step graph wants them: few matrices, nothing done twice.
+
+Linear maps that follow one another are multiplied once, here, in float64. Tokens are rows in
+front, matrices `(in, out)` behind. Letters as in `graph`: E width of the stream, I inside of a
+block, H heads, D units of a head, K taps of a convolution.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from xlstm_ts.blocks import MLSTMBlock, SLSTMBlock
+from xlstm_ts.cells import CausalConv
+
+Weights = NDArray[np.float64]
+
+# What stands for minus infinity in a gate: finite, and far below the log-scale of an empty memory.
+NEVER = -3e38
+# exp(40) leaves float32 twenty orders of magnitude for keys, values and their sum over time.
+LARGEST_INPUT_GATE = 40.0
+SILU_MINIMUM = -0.2785
+
+
+class Affine(NamedTuple):
+    """A matrix `(in, out)` and what is added, `(out,)`."""
+
+    weight: Weights
+    bias: Weights
+
+
+class MLSTMWeights(NamedTuple):
+    """The products of an mLSTM block.
+
+    Attributes
+    ----------
+    conv : Affine
+        From the last K normed tokens, oldest first, through the up-projection to the convolved
+        inside: `(K * E, I)`.
+    cell : Affine
+        From the convolved inside, the normed token, and the mark of an absent token to the query
+        (scaled by D**-0.5), key, input and forget gate of each head: `H * (2 * D + 2)` columns. An
+        absent token neither writes nor forgets.
+    value : Affine
+        From the normed token to the values of each head and a one: `H * (D + 1)` columns. The one
+        makes the normaliser n the last column of C.
+    gate : ndarray
+        From the normed token to the output gate.
+    down : ndarray
+        From the normed heads, times their gain, to the stream.
+    bounded : bool
+        No input gate can exceed `LARGEST_INPUT_GATE`: the memory needs no stabiliser. The forget
+        gate then keeps its sign, for a sigmoid; otherwise it is turned, for a softplus.
+    """
+
+    conv: Affine
+    cell: Affine
+    value: Affine
+    gate: Weights
+    down: Weights
+    bounded: bool
+
+
+class SLSTMWeights(NamedTuple):
+    """The products of an sLSTM block.
+
+    Attributes
+    ----------
+    conv : Affine
+        From the last K normed tokens, oldest first, to the convolved one.
+    cell : Affine
+        From the convolved token, the normed token, the last output and the mark of an absent token
+        to the gates i, -f, z, o, each `H * D` columns.
+    """
+
+    conv: Affine
+    cell: Affine
+
+
+def array(tensor: Tensor) -> Weights:
+    """Return a tensor as float64 on the CPU."""
+    values: Weights = tensor.detach().cpu().double().numpy()
+    return values
+
+
+def fold_mlstm(block: MLSTMBlock) -> MLSTMWeights:
+    """Fold the weights of an mLSTM block."""
+    layer = block.cell
+    heads, dim = layer.heads, layer.dim
+    inner = heads * dim
+    inside, gate = np.split(array(block.up.weight).T, 2, axis=1)
+    query, key = np.split(array(layer.query_key.weight).T, 2, axis=1)
+    value = inside @ array(layer.value.weight).T
+    # Gates are linear in q, k and v: (I, 2, H) from the convolved inside, (E, 2, H) from the token.
+    of_query, of_key, of_value = np.split(array(layer.gates.weight).T, 3)
+    gates_mixed = (query @ of_query + key @ of_key).reshape(inner, 2, heads)
+    gates_token = (value @ of_value).reshape(-1, 2, heads)
+    bounded = bool(_largest_input_gate(block, gates_mixed, gates_token) <= LARGEST_INPUT_GATE)
+    sign = np.array([1, 1 if bounded else -1])
+
+    cell, bias = (
+        np.zeros((inner + len(inside) + 1, heads, 2 * dim + 2)),
+        np.zeros((heads, 2 * dim + 2)),
+    )
+    mixed, token, absent = cell[:inner], cell[inner:-1], cell[-1]
+    mixed[..., :dim] = query.reshape(inner, heads, dim) * dim**-0.5
+    mixed[..., dim:-2] = key.reshape(inner, heads, dim)
+    mixed[..., -2:] = gates_mixed.swapaxes(1, 2) * sign
+    token[..., -2:] = gates_token.swapaxes(1, 2) * sign
+    absent[:, -2:] = np.array([NEVER, -NEVER]) * sign
+    bias[:, -2:] = array(layer.gates.bias).reshape(2, heads).T * sign
+
+    values, ones = np.zeros((len(inside), heads, dim + 1)), np.zeros((heads, dim + 1))
+    values[..., :dim] = value.reshape(-1, heads, dim)
+    ones[:, dim] = 1
+    return MLSTMWeights(
+        conv=_fold_conv(layer.conv, inside),
+        cell=Affine(cell.reshape(len(cell), -1), bias.ravel()),
+        value=Affine(values.reshape(len(values), -1), ones.ravel()),
+        gate=gate,
+        down=array(layer.norm.weight)[:, None] * array(block.down.weight).T,
+        bounded=bounded,
+    )
+
+
+def fold_slstm(block: SLSTMBlock) -> SLSTMWeights:
+    """Fold the weights of an sLSTM block."""
+    layer = block.cell
+    heads, dim = layer.heads, layer.dim
+    width = heads * dim
+    cell = np.zeros((3 * width + 1, 4, heads, dim))
+    cell[:width, :2] = array(layer.input_forget.weight).T.reshape(width, 2, heads, dim)
+    cell[width : 2 * width, 2:] = array(layer.cell_output.weight).T.reshape(width, 2, heads, dim)
+    for head, recurrent in enumerate(array(layer.recurrent)):
+        rows = slice(2 * width + head * dim, 2 * width + (head + 1) * dim)
+        cell[rows, :, head] = recurrent.transpose(2, 0, 1)
+    bias = array(layer.bias).copy()
+    cell[:, 1] *= -1
+    bias[1] *= -1
+    cell[-1, :2] = NEVER
+    return SLSTMWeights(
+        conv=_fold_conv(layer.conv, np.eye(width)),
+        cell=Affine(cell.reshape(len(cell), -1), bias.ravel()),
+    )
+
+
+def _fold_conv(conv: CausalConv, inside: Weights) -> Affine:
+    """Multiply the taps of a depthwise convolution into the map of a token to its inside."""
+    taps = array(conv.weight)
+    return Affine(np.concatenate([inside * tap for tap in taps]), array(conv.bias))
+
+
+def _largest_input_gate(block: MLSTMBlock, mixed: Weights, token: Weights) -> float:
+    """Return what no input gate of a block can exceed, whatever the readings.
+
+    The layer norm bounds its output, its gain apart, by sqrt(E) in length, so any linear map of
+    it is bounded by sqrt(E) times the length of its row. The convolution adds K of these, and silu
+    lies between its minimum and its argument.
+    """
+    layer, gain = block.cell, array(block.norm.weight)[:, None]
+    inner, heads = mixed.shape[0], mixed.shape[2]
+    length = np.sqrt(len(gain))
+    inside = length * np.linalg.norm(gain * array(block.up.weight).T[:, :inner], axis=0)
+    taps, bias = array(layer.conv.weight), array(layer.conv.bias)
+    convolved = np.maximum(inside * np.abs(taps).sum(0) + bias, 0)[:, None]
+    gate_mixed, gate_token = mixed[:, 0], token[:, 0]  # (I, H), (E, H)
+    through = np.maximum(gate_mixed * convolved, gate_mixed * SILU_MINIMUM).sum(0)
+    directly = length * np.linalg.norm(gain * gate_token, axis=0)
+    return float((through + directly + array(layer.gates.bias)[:heads]).max())
