@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.exceptions import NotFittedError
 
 from xlstm_ts import XLSTMForecaster
@@ -65,3 +66,23 @@ def test_long_streams_do_not_drift(fitted: XLSTMForecaster, graph_path: Path) ->
     errors = parity.worst_errors(fitted.model_, graph_path, readings=readings)
     assert errors.max() <= parity.TOLERANCE
     assert errors[-1000:].max() <= 5 * errors[:1000].max()
+
+
+def test_export_leaves_threads_alone(fitted: XLSTMForecaster, tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        export_onnx(fitted, tmp_path / "model.onnx")
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_graph_may_be_as_inexact_as_float32(
+    fitted: XLSTMForecaster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parity, "TOLERANCE", 1e-9)
+    assert export_onnx(fitted, tmp_path / "model.onnx").random > 1e-9
+    monkeypatch.setattr(parity, "ROUNDINGS", 1e-3)
+    with pytest.raises(ExportError, match="No file was written"):
+        export_onnx(fitted, tmp_path / "other.onnx")
