@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from functools import reduce
+from typing import Literal
 
 import torch
 from torch import Tensor
+
+# Of the matrix products of the GPU kernels; sums and memories are float32 in all of them.
+Precision = Literal["fp32", "tf32", "bf16"]
 
 
 def compute_dtype(*tensors: Tensor) -> torch.dtype:
