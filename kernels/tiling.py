@@ -29,6 +29,24 @@ class Tiling(NamedTuple):
     stages: int
 
 
+class ScanTiling(NamedTuple):
+    """Sizes of one launch of the sLSTM.
+
+    Attributes
+    ----------
+    rows
+        Series of a program, a power of two, at least 16.
+    warps
+        Warps of a program.
+    stages
+        Depth of the software pipeline; 1 is none.
+    """
+
+    rows: int
+    warps: int
+    stages: int
+
+
 # The larger head size of K and V, rounded up, to chunk, value block, warps, stages. Chosen by what
 # stays in the registers of sm_80, sm_90, sm_100 and gfx942: `tests/kernels/test_compile.py`.
 _Table = dict[Precision, dict[int, Tiling]]
@@ -75,6 +93,18 @@ _MLSTM_BACKWARD: _Table = {
 }
 
 
+# Head size, rounded up. A scan waits for its own last step, so that a step has to be short: no more
+# rows than a matrix unit takes, and a warp for every 8 columns (16 where a warp has 64 lanes) until
+# the registers are used up. What comes next is fetched by hand, so that one stage is enough.
+_SCAN: dict[int, dict[int, ScanTiling]] = {
+    # warps of 32 lanes, of 64 lanes
+    16: {32: ScanTiling(16, 2, 1), 64: ScanTiling(16, 1, 1)},
+    32: {32: ScanTiling(16, 4, 1), 64: ScanTiling(16, 2, 1)},
+    64: {32: ScanTiling(16, 8, 1), 64: ScanTiling(16, 4, 1)},
+    128: {32: ScanTiling(16, 8, 1), 64: ScanTiling(16, 8, 1)},
+}
+
+
 def padded(size: int) -> int:
     """Round a head size up to what a kernel holds: a power of two, at least 16."""
     return max(16, 1 << (size - 1).bit_length())
@@ -108,3 +138,70 @@ def mlstm_tiling(key_dim: int, value_dim: int, precision: Precision, *, backward
         raise ValueError(f"Heads may hold at most 128, got K={key_dim} and V={value_dim}.")
     tiling = table[size]
     return tiling._replace(value_block=min(tiling.value_block, padded(value_dim)))
+
+
+def slstm_tiling(dim: int, precision: Precision, *, lanes: int = 32) -> ScanTiling:
+    """Return the tiling of the sLSTM, forward and backward.
+
+    Parameters
+    ----------
+    dim
+        The head size D, at most 128.
+    precision
+        Of the matrix products; so far all share one tiling.
+    lanes
+        Threads of a warp: 32, or 64 on AMD's data-centre parts.
+
+    Returns
+    -------
+    ScanTiling
+        That of the head size.
+
+    Raises
+    ------
+    ValueError
+        If the head is larger than the kernels hold.
+    """
+    block = padded(dim)
+    if block not in _SCAN:
+        raise ValueError(f"Heads of the sLSTM may hold at most {max(_SCAN)}, got D={dim}.")
+    return _SCAN[block][lanes]
+
+
+def scan_shared_bytes(dim: int, precision: Precision, *, lanes: int = 32) -> int:
+    """Return the most shared memory that a program of the sLSTM takes, in bytes.
+
+    Parameters
+    ----------
+    dim, precision, lanes
+        As for `slstm_tiling`.
+
+    Returns
+    -------
+    int
+        Four matrices of the head and five tiles of its rows. With 64 lanes the matrices end up in
+        registers and pass through shared memory one after the other.
+    """
+    block, size = padded(dim), 2 if precision == "bf16" else 4
+    if lanes == 64:
+        return block * block * size
+    return (4 * block + 5 * 16) * block * size
+
+
+def fits(dim: int, precision: Precision, shared_limit: int, *, lanes: int = 32) -> bool:
+    """Say whether the sLSTM runs where a program may take `shared_limit` bytes.
+
+    Parameters
+    ----------
+    dim, precision, lanes
+        As for `slstm_tiling`.
+    shared_limit
+        Shared memory of a program, as the device states it.
+
+    Returns
+    -------
+    bool
+        False as well for heads larger than any tiling holds.
+    """
+    within = scan_shared_bytes(dim, precision, lanes=lanes) <= shared_limit
+    return padded(dim) in _SCAN and within
