@@ -55,10 +55,9 @@ class Builder:
         """Split one axis into parts of the given sizes."""
         return self._add("Split", (value, np.array(sizes)), len(sizes), {"axis": axis})
 
-    def cut(self, value: str, *, axis: int, start: int, stop: int | None = None) -> str:
-        """Take `start` to `stop` of one axis, to its end without a stop."""
-        end = np.iinfo(np.int64).max if stop is None else stop
-        bounds = (np.array([bound]) for bound in (start, end, axis))
+    def cut(self, value: str, *, axis: int, start: int) -> str:
+        """Take one axis from `start` to its end."""
+        bounds = (np.array([bound]) for bound in (start, np.iinfo(np.int64).max, axis))
         return self("Slice", value, *bounds)
 
     def model(self, metadata: dict[str, str]) -> onnx.ModelProto:

@@ -3,8 +3,8 @@
 The one thing that export and runtime share; standard library only.
 
 Inputs
-    `reading` `(batch, channels)` float32 in raw units, NaN = missing; then each array of the
-    state, by its name.
+    `reading` `(batch, channels)` float32 in raw units, NaN = missing (so is an infinity, and what
+    lies 1e9 times a channel's spread off); then each array of the state, by its name.
 Outputs
     `forecast` `(batch, horizon, channels, quantiles)` float32 in raw units; then each array of
     the state after the reading, by its name followed by `_next`, in the same order.

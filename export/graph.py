@@ -9,6 +9,8 @@ channels, `(B, C)`; the blocks work on rows, one for each group of each stream, 
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import onnx
 from torch import nn
@@ -25,11 +27,11 @@ from xlstm_ts.export.contract import (
     next_name,
 )
 from xlstm_ts.export.fold import Affine, array, fold_mlstm, fold_slstm
-from xlstm_ts.model import XLSTM
+from xlstm_ts.model import FARTHEST, XLSTM
 from xlstm_ts.scaling import VARIANCE_FLOOR, decay
 
 ZERO, ONE = np.float32(0), np.float32(1)
-# What an empty memory starts from. Any scale is right for it: these keep every number finite.
+# What an empty memory starts from: next to nothing, at a scale that keeps every number finite.
 LITTLE_WEIGHT = 1e-30
 EMPTY_SCALE = -80.0
 
@@ -82,26 +84,27 @@ class _StepGraph:
         self.state: list[StateArray] = []
         self.new: dict[str, str] = {}
         self._rest: dict[str, str] = {}
-        # Behind a buffer of readings the axis of time stays in all that belongs to a channel.
-        self._time = (1,) if self.config.buffer_length > 1 else ()
+        # Where past readings are looked at, all that belongs to a channel has an axis of time.
+        self._windowed = self.config.buffer_length > 1 or self.config.linear_length > 0
 
     def build(self, reading: str) -> str:
         """Write the whole step; return the name of the forecast `(B, horizon, C, Q)`."""
         g = self.g
-        value, missing = self._standardise(reading)
-        value, mean, scale = self._scale(value, missing)
+        value, observed = self._standardise(reading)
+        value, mean, scale = self._scale(value, observed)
         values = self._window("value", value)
-        marks = self._window("observed", g("Where", missing, ZERO, ONE))
+        marks = self._window("observed", g("Where", observed, ONE, ZERO))
         scaled = g("Div", g("Sub", values, mean), scale)
-        if self._time:  # an old gap is not at the present mean
+        if self._windowed:  # an old gap is not at the present mean
             scaled = g("Mul", scaled, marks)
         x, present = self._embed(scaled, marks)
         absent = g("Sub", ONE, present)
         for j, block in enumerate(self.model.blocks):
             if isinstance(block, MLSTMBlock):
-                x = self._mlstm_block(f"block{j}", block, x, marks=(present, absent))
-            elif isinstance(block, SLSTMBlock):
-                x = self._slstm_block(f"block{j}", block, x, marks=(present, absent))
+                x = self._mlstm_block(f"block{j}", block, x, tokens=(present, absent))
+            else:
+                slstm = cast("SLSTMBlock", block)
+                x = self._slstm_block(f"block{j}", slstm, x, tokens=(present, absent))
         forecast = self._head(x)
         if self.model.linear_path is not None:
             forecast = g("Add", forecast, self._linear_path(scaled, self.model.linear_path))
@@ -136,24 +139,25 @@ class _StepGraph:
         return self.g("LayerNormalization", x, array(layer.weight), axis=-1, epsilon=layer.eps)
 
     def _standardise(self, reading: str) -> tuple[str, str]:
-        """Write the reading in units of its channel's spread, and where it is missing."""
+        """Write the reading in units of its channel's spread, and where there is one."""
         g = self.g
         center, spread = (array(part) for part in (self.model.center, self.model.spread))
         value = g("Div", g("Sub", reading, center), spread)
-        if self._time:
+        if self._windowed:
             value = g("Reshape", value, np.array([-1, self.config.n_channels, 1]))
-        return value, g("IsNaN", value)
+        return value, g("Less", g("Abs", value), np.float32(FARTHEST))  # false for NaN
 
-    def _scale(self, value: str, missing: str) -> tuple[str, str, str]:
+    def _scale(self, value: str, observed: str) -> tuple[str, str, str]:
         """Write `scaling_step`; return the reading with its gap filled, the mean and the scale."""
         g, rho = self.g, decay(self.config.scaling_span)
-        shape, fresh = (self.config.n_channels, *self._time), np.float32(1 - rho)
+        shape = (self.config.n_channels, 1) if self._windowed else (self.config.n_channels,)
+        fresh = np.float32(1 - rho)
         weight = self._carry("scaling_weight", shape, start=LITTLE_WEIGHT)
         mean, variance = (self._carry(f"scaling_{name}", shape) for name in ("mean", "variance"))
-        value = g("Where", missing, mean, value)
+        value = g("Where", observed, value, mean)
         grown = g("Add", g("Mul", weight, np.float32(rho)), fresh)
-        weight = g("Where", missing, weight, grown)
-        share = g("Where", missing, ZERO, g("Div", fresh, weight))
+        weight = g("Where", observed, grown, weight)
+        share = g("Where", observed, g("Div", fresh, weight), ZERO)
         innovation = g("Sub", value, mean)
         moved = g("Mul", share, innovation)
         mean = g("Add", mean, moved)
@@ -163,7 +167,7 @@ class _StepGraph:
         return value, mean, g("Sqrt", g("Add", variance, np.float32(VARIANCE_FLOOR)))
 
     def _window(self, name: str, newest: str) -> str:
-        """Write the last R readings `(B, C, R)`; without a buffer the newest `(B, C)` is all."""
+        """Write the last R readings, `(B, C, R)`; without a buffer the newest is all."""
         g, length = self.g, self.config.buffer_length
         if length == 1:
             return newest
@@ -193,7 +197,7 @@ class _StepGraph:
     def _rows(self, window: str) -> str:
         """Lay out what belongs to channels by rows: `(B, C)` or `(B, C, P)` to `(rows, ...)`."""
         config = self.config
-        if not self._time and config.groups == 1:
+        if not self._windowed and config.groups == 1:
             return window
         width = config.patch_length * config.group_channels
         return self.g("Reshape", window, np.array([-1, width]))
@@ -221,9 +225,9 @@ class _StepGraph:
         self._enqueue(f"{name}_m", m)
         return [g("Exp", g("Sub", kept, m)), g("Exp", g("Sub", i, m)), m]
 
-    def _mlstm_block(self, name: str, block: MLSTMBlock, x: str, *, marks: tuple[str, str]) -> str:
+    def _mlstm_block(self, name: str, block: MLSTMBlock, x: str, *, tokens: tuple[str, str]) -> str:
         """Write an mLSTM block; its memory C has the normaliser n as its last column."""
-        g, weights, (present, absent) = self.g, fold_mlstm(block), marks
+        g, weights, (present, absent) = self.g, fold_mlstm(block), tokens
         heads, dim = block.cell.heads, block.cell.dim
         token = self._norm(x, block.norm)
         mixed = self._conv(name, weights.conv, token, present)
@@ -248,8 +252,8 @@ class _StepGraph:
         gate = g("Sigmoid", g("MatMul", token, weights.gate))
         return g("Gemm", g("Mul", h, gate), weights.down, x)
 
-    def _slstm_block(self, name: str, block: SLSTMBlock, x: str, *, marks: tuple[str, str]) -> str:
-        g, weights, (present, absent) = self.g, fold_slstm(block), marks
+    def _slstm_block(self, name: str, block: SLSTMBlock, x: str, *, tokens: tuple[str, str]) -> str:
+        g, weights, (present, absent) = self.g, fold_slstm(block), tokens
         heads, dim = block.cell.heads, block.cell.dim
         width = heads * dim
         normed = self._norm(x, block.norm)

@@ -30,7 +30,7 @@ def export_onnx(forecaster: XLSTMForecaster, path: str | os.PathLike[str]) -> Pa
         A fitted forecaster.
     path : path-like
         The file. It appears only after the graph has been run beside the model over 2,000
-        random and 2,000 real readings.
+        random readings and 2,000 of the forecaster's context, repeated until there are enough.
 
     Returns
     -------
@@ -40,7 +40,7 @@ def export_onnx(forecaster: XLSTMForecaster, path: str | os.PathLike[str]) -> Pa
     Raises
     ------
     ExportError
-        Where graph and model differ by more than 1e-4; no file is then written.
+        Where graph and model differ by more than `check_parity` allows; no file is then written.
     BackendError
         Where onnxruntime is not installed.
     """

@@ -13,7 +13,8 @@ from xlstm_ts.exceptions import StreamError
 from xlstm_ts.export.contract import METADATA_KEY
 from xlstm_ts.streaming import StreamModel
 
-READINGS = [50.0, 3.0] + np.random.default_rng(0).standard_normal((20, 2)) * [10, 1]
+# An odd number: the two copies of the state take turns.
+READINGS = [50.0, 3.0] + np.random.default_rng(0).standard_normal((21, 2)) * [10, 1]
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +69,16 @@ def test_missing_reading_gives_a_forecast(model: StreamModel) -> None:
     stream = model.create_stream()
     for reading in ([np.nan, np.nan], [np.nan, 3.0], [50.0, np.nan]):
         assert np.isfinite(stream.step(reading).quantiles).all()
+
+
+@pytest.mark.parametrize("code", [9.96921e36, -1e20, 3e38])
+def test_code_of_a_missing_reading_is_one(code: float, model: StreamModel) -> None:
+    coded, gap = model.create_stream(), model.create_stream()
+    for stream in (coded, gap):
+        run(stream)
+    run(coded, [[code, 3.0]])
+    run(gap, [[np.nan, 3.0]])
+    np.testing.assert_array_equal(run(coded), run(gap))
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,9 @@ from xlstm_ts.state import State, StateField, initial_state
 
 N_SCALING = len(Scaling._fields)
 N_BUFFER = 2
+# Spreads from the centre beyond which a number is no reading but a code for a missing one. Its
+# square would swamp the variance for thousands of readings, or for ever.
+FARTHEST = 1e9
 
 
 class Recent(NamedTuple):
@@ -101,7 +104,7 @@ class XLSTM(nn.Module):
         Parameters
         ----------
         readings : Tensor
-            Raw readings `(B, T, C)`; NaN is missing.
+            Raw readings `(B, T, C)`; NaN is missing, and so is what lies 1e9 spreads off.
         state : State, optional
             The state before the first of them; none is a cold start.
 
@@ -210,9 +213,9 @@ class XLSTM(nn.Module):
 
     def _fold(self, readings: Tensor) -> tuple[Tensor, Tensor]:
         """Standardise `(B, T, C)` and split it into groups: values and marks `(S, T, G)`."""
-        missing = readings.isnan()
         # Readings may come in float64: the level goes off before their digits do.
         standard = ((readings - self.center) / self.spread).to(self.head.weight.dtype)
+        missing = ~(standard.abs() < FARTHEST)
         value = torch.where(missing, 0.0, standard)
         parts = (value, (~missing).to(value.dtype))
         groups = self.config.groups

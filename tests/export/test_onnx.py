@@ -86,3 +86,21 @@ def test_a_graph_may_be_as_inexact_as_float32(
     monkeypatch.setattr(parity, "ROUNDINGS", 1e-3)
     with pytest.raises(ExportError, match="No file was written"):
         export_onnx(fitted, tmp_path / "other.onnx")
+
+
+def test_every_part_of_the_check_counts(
+    fitted: XLSTMForecaster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def errors(model, path, *, readings):
+        seen.append(readings)
+        return np.array([np.nan if len(seen) == 2 else 1e-6])
+
+    monkeypatch.setattr(parity, "worst_errors", errors)
+    with pytest.raises(ExportError, match="nan"):
+        export_onnx(fitted, tmp_path / "model.onnx")
+    assert np.isnan(seen[0]).all(1).any()  # a gap of all channels
+    context = fitted.context_.values
+    np.testing.assert_array_equal(seen[1][: len(context)], context)
+    assert list(tmp_path.iterdir()) == []
