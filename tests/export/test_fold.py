@@ -51,6 +51,7 @@ def test_the_bound_is_reached(sign: int) -> None:
     layer.conv.weight.abs_()
     layer.query_key.weight[0, 0] = 1
     layer.gates.weight[0, 0] = sign
+    layer.gates.bias.zero_()
     bound = bound_of(block)
     # From one end of the line to the other: silu is largest at the end, smallest in between.
     share = torch.linspace(-1, 1, 4001, dtype=torch.float64)[:, None]
