@@ -144,11 +144,16 @@ def test_missing_readings_and_a_constant_channel() -> None:
     assert all(math.isfinite(record.loss) for record in forecaster.history_)
 
 
+def test_a_high_level_keeps_its_digits() -> None:
+    low, high = (small().fit(ARRAY + level).predict() for level in (0, 2.0**30))
+    np.testing.assert_allclose(high - 2.0**30, low, atol=1e-4)
+
+
 def test_stops_early_and_keeps_the_best() -> None:
-    forecaster = small(max_steps=200, learning_rate=0.3, patience=2, dropout=0.0).fit(ARRAY)
+    forecaster = small(max_steps=200, learning_rate=0.3, patience=1, dropout=0.0).fit(ARRAY)
     losses = [record.validation_loss for record in forecaster.history_]
     assert len(losses) < 10
-    assert losses.index(min(losses)) == len(losses) - 3
+    assert losses.index(min(losses)) == len(losses) - 2
     without_tail = small(validation_fraction=0).fit(ARRAY)
     assert math.isnan(without_tail.history_[-1].validation_loss)
 

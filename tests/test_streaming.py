@@ -83,7 +83,15 @@ def test_code_of_a_missing_reading_is_one(code: float, model: StreamModel) -> No
 
 @pytest.mark.parametrize(
     ("reading", "message"),
-    [([1.0], "a, b"), ([[1.0, 2.0]], "shape"), ([1.0, np.inf], "of b"), ([-1e39, 0.0], "of a")],
+    [
+        (["x", 1.0], "a, b"),
+        ([10**400, 1.0], "a, b"),
+        ({}, "a, b"),
+        ([1.0], "a, b"),
+        ([[1.0, 2.0]], "shape"),
+        ([1.0, np.inf], "of b"),
+        ([-1e39, 0.0], "of a"),
+    ],
 )
 def test_wrong_reading_changes_nothing(model: StreamModel, reading, message: str) -> None:
     stream = model.create_stream()
@@ -93,6 +101,21 @@ def test_wrong_reading_changes_nothing(model: StreamModel, reading, message: str
         stream.step(reading)
     for name, array in stream.state.items():
         np.testing.assert_array_equal(array, before[name])
+
+
+def test_masked_reading_is_missing(model: StreamModel) -> None:
+    masked, gap = model.create_stream(), model.create_stream()
+    run(masked, [np.ma.masked_array([-999.0, 3.0], [True, False])])
+    run(gap, [[np.nan, 3.0]])
+    np.testing.assert_array_equal(run(masked), run(gap))
+
+
+def test_broken_state_is_refused(model: StreamModel) -> None:
+    stream = model.create_stream()
+    state = stream.state
+    with pytest.raises(StreamError, match="scaling_mean"):
+        stream.state = {**state, "scaling_mean": np.full_like(state["scaling_mean"], np.nan)}
+    np.testing.assert_array_equal(stream.state["scaling_mean"], state["scaling_mean"])
 
 
 def test_state_of_another_model_is_refused(model: StreamModel) -> None:
@@ -119,6 +142,14 @@ def test_files_that_are_no_step_graph(graph_path: Path, tmp_path: Path) -> None:
         onnx.save(graph, tmp_path / "foreign.onnx")
         with pytest.raises(StreamError, match="is not a step graph"):
             StreamModel(tmp_path / "foreign.onnx")
+
+
+def test_contract_of_another_graph(graph_path: Path, tmp_path: Path) -> None:
+    graph = onnx.load(graph_path)
+    graph.graph.output[0].name = graph.graph.node[-1].output[0] = "other"
+    onnx.save(graph, tmp_path / "other.onnx")
+    with pytest.raises(StreamError, match="not those of its contract"):
+        StreamModel(tmp_path / "other.onnx")
 
 
 def test_streaming_imports_nothing_heavy(graph_path: Path) -> None:

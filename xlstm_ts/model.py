@@ -59,8 +59,9 @@ class XLSTM(nn.Module):
         width, channels = config.d_model, config.group_channels
         outputs = config.horizon * channels * len(config.quantiles)
         patch = config.patch_length * channels
-        self.register_buffer("center", torch.zeros(config.n_channels))
-        self.register_buffer("spread", torch.ones(config.n_channels))
+        # A level far above its spread would lose the spread in float32.
+        self.register_buffer("center", torch.zeros(config.n_channels, dtype=torch.float64))
+        self.register_buffer("spread", torch.ones(config.n_channels, dtype=torch.float64))
         self.register_buffer("levels", torch.tensor(config.quantiles), persistent=False)
         self.register_buffer("ordering", _ordering(config), persistent=False)
         self.embed = nn.Linear(2 * patch, width)
@@ -111,7 +112,8 @@ class XLSTM(nn.Module):
         Returns
         -------
         tuple of Tensor and State
-            Forecasts `(B, T, H, C, Q)` in raw units, and the state after the last reading.
+            Forecasts `(B, T, H, C, Q)` in units and dtype of the readings, and the state after the
+            last reading.
         """
         batch = readings.shape[0]
         state = self.initial_state(batch) if state is None else state
@@ -126,7 +128,7 @@ class XLSTM(nn.Module):
         x, mask = self._tokens(recent, scalings)
         x, cells = self._unroll(x, mask, cells)
         new = (*(part[:, -1] for part in (*scalings, *recent)), *cells)
-        forecast = self._unfold(self._forecast(x, recent, scalings), batch)
+        forecast = self._unfold(self._forecast(x, recent, scalings), like=readings)
         return forecast, tuple(part.unflatten(0, (batch, -1)) for part in new)
 
     def step(self, reading: Tensor, state: State) -> tuple[Tensor, State]:
@@ -157,7 +159,7 @@ class XLSTM(nn.Module):
         x, mask = self._tokens(recent, now)
         x, cells = self._advance(x[:, 0], mask[:, 0], cells)
         new = (*scaling, *buffer, *cells)
-        forecast = self._unfold(self._forecast(x.unsqueeze(1), recent, now), batch)
+        forecast = self._unfold(self._forecast(x.unsqueeze(1), recent, now), like=reading)
         return forecast[:, 0], tuple(part.unflatten(0, (batch, -1)) for part in new)
 
     def forecast(self, readings: Tensor) -> Tensor:
@@ -176,7 +178,7 @@ class XLSTM(nn.Module):
         missing = -readings.shape[1] % self.config.patch_length
         value, observed = self._fold(F.pad(readings, (0, 0, missing, 0), value=torch.nan))
         last = self.forward_patches(value, observed)[:, -1:]
-        return self._unfold(last, len(readings))[:, 0]
+        return self._unfold(last, like=readings)[:, 0]
 
     def forward_patches(self, value: Tensor, observed: Tensor) -> Tensor:
         """Forecast at the end of each whole patch, from a cold start: the path of training.
@@ -223,10 +225,10 @@ class XLSTM(nn.Module):
         value, observed = folded
         return value, observed
 
-    def _unfold(self, forecast: Tensor, batch: int) -> Tensor:
-        """Join groups `(S, N, H, G, Q)` to channels and give raw units: `(B, N, H, C, Q)`."""
-        joined = forecast.unflatten(0, (batch, -1)).movedim(1, 3).flatten(3, 4)
-        return joined * self.spread.unsqueeze(-1) + self.center.unsqueeze(-1)
+    def _unfold(self, forecast: Tensor, *, like: Tensor) -> Tensor:
+        """Join groups `(S, N, H, G, Q)` to channels `(B, N, H, C, Q)`, in the readings' units."""
+        joined = forecast.unflatten(0, (len(like), -1)).movedim(1, 3).flatten(3, 4)
+        return (joined * self.spread.unsqueeze(-1) + self.center.unsqueeze(-1)).to(like.dtype)
 
     def _split(self, state: list[Tensor]) -> tuple[Scaling, list[Tensor], State]:
         cells = N_SCALING + N_BUFFER

@@ -73,8 +73,19 @@ class StreamModel:
             )
             metadata = self.session.get_modelmeta().custom_metadata_map
             self.contract = Contract.from_json(metadata[METADATA_KEY])
+            self._check_graph()
         except Exception as err:  # onnxruntime's errors share no other base
             raise StreamError(f"{os.fspath(path)} is not a step graph of xlstm-ts: {err}") from err
+
+    def _check_graph(self) -> None:
+        """Check that the graph has the inputs and outputs that its contract speaks of."""
+        names = [described.name for described in self.contract.state]
+        for values, expected in (
+            (self.session.get_inputs(), [READING, *names]),
+            (self.session.get_outputs(), [FORECAST, *map(next_name, names)]),
+        ):
+            if [value.name for value in values] != expected:
+                raise ValueError("its inputs or outputs are not those of its contract")
 
     def create_stream(self) -> Stream:
         """Return a stream that has seen nothing; its state is its own."""
@@ -147,7 +158,8 @@ class Stream:
         Raises
         ------
         StreamError
-            On setting, where names or shapes are not those of the model; nothing is then changed.
+            On setting, where names or shapes are not those of the model, or a number is not
+            finite; nothing is then changed.
         """
         arrays = zip(self._contract.state, self._states[self._current], strict=True)
         return {described.name: array.copy() for described, array in arrays}
@@ -165,13 +177,23 @@ class Stream:
                     f"The state is of another model: `{name}` has shape {given[name].shape}, "
                     f"expected {shape}."
                 )
+            if not np.isfinite(given[name]).all():
+                raise StreamError(f"`{name}` of the state holds numbers that are not finite.")
         for name, array in zip(expected, self._states[self._current], strict=True):
             array[...] = given[name]
 
     def _take(self, reading: ArrayLike) -> None:
         """Put a reading where the graph looks for it, after a look at it."""
-        values = np.asarray(reading, dtype=np.float64)
         channels = self._contract.channels
+        try:
+            if isinstance(reading, np.ma.MaskedArray):
+                reading = reading.filled(np.nan)
+            values = np.asarray(reading, dtype=np.float64)
+        except (TypeError, ValueError, OverflowError) as err:
+            raise StreamError(
+                f"A reading has one number for each of {', '.join(channels)}, NaN where it is "
+                f"missing; got {reading!r}."
+            ) from err
         if values.size != len(channels) or values.ndim > 1:
             raise StreamError(
                 f"A reading has shape ({len(channels)},), one value for each of "
