@@ -14,15 +14,12 @@ gradient of exactly this, normaliser included. A step with i = -inf, f = inf lea
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn.functional import logsigmoid
 
-from xlstm_ts.kernels.precision import full_precision
 from xlstm_ts.kernels.states import MLSTMState
 
 
@@ -43,16 +40,30 @@ def step(
     return num / torch.maximum(d.abs(), _floor(m)).unsqueeze(-1), MLSTMState(c, n, m)
 
 
-def chunkwise(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    i: Tensor,
-    f: Tensor,
-    *,
-    state: MLSTMState,
-    chunk_size: int,
-) -> tuple[Tensor, MLSTMState]:
+class Saved(NamedTuple):
+    """What `backward` needs besides the inputs; chunks are counted by N.
+
+    Attributes
+    ----------
+    h
+        Outputs, `(B, T, H, V)`.
+    d
+        Raw denominators, `(B * H, T)`.
+    memories
+        `[C | n]` before each chunk and after the last, `(N + 1, B * H, K, V + 1)`.
+    stabilisers
+        Their m, `(N + 1, B * H)`.
+    """
+
+    h: Tensor
+    d: Tensor
+    memories: Tensor
+    stabilisers: Tensor
+
+
+def forward(
+    q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, *, state: MLSTMState, chunk_size: int
+) -> tuple[MLSTMState, Saved]:
     """Run over a sequence in chunks; the last one may be shorter.
 
     Parameters
@@ -70,13 +81,63 @@ def chunkwise(
 
     Returns
     -------
-    h : Tensor
-        Outputs, `(B, T, H, V)`.
     state : MLSTMState
         Memory after the last step.
+    saved : Saved
+        The outputs, and what the backward pass needs besides.
     """
-    h, c, n, m = _Chunkwise.apply(q, k, v, i, f, *state, chunk_size)  # type: ignore[no-untyped-call]
-    return h, MLSTMState(c, n, m)
+    B, T, H, V = v.shape
+    spans = _spans(T, chunk_size)
+    rows_i, log_f = _rows(i), logsigmoid(_rows(f))
+    h, d = torch.empty_like(v), torch.empty_like(rows_i)
+    memories = v.new_empty(len(spans) + 1, B * H, q.shape[-1], V + 1)
+    stabilisers = v.new_empty(len(spans) + 1, B * H, 1)
+    memories[0], stabilisers[0] = _join(state.c, state.n), state.m.reshape(-1, 1)
+    for t, span in enumerate(spans):
+        chunk = _cut(q, k, v, span=span)
+        gates = _gates(rows_i[:, span], log_f[:, span], stabilisers[t])
+        num, d[:, span] = _read(chunk, gates, memories[t])
+        h[:, span] = _unrows(num, B)
+        _write(chunk, gates, memories[t], out=memories[t + 1])
+        stabilisers[t + 1] = gates.m[:, -1]
+    c, n = _split(memories[-1], B)
+    m = stabilisers[-1].reshape(B, H).clone()
+    return MLSTMState(c, n, m), Saved(h, d, memories, stabilisers)
+
+
+def backward(
+    dh: Tensor,
+    dc: Tensor,
+    dn: Tensor,
+    *,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    i: Tensor,
+    f: Tensor,
+    saved: Saved,
+    chunk_size: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, MLSTMState]:
+    """Return the gradients of all inputs of `forward`, from those of outputs, C and n."""
+    h, d, memories, stabilisers = saved
+    rows_i, rows_f = _rows(i), _rows(f)
+    log_f = logsigmoid(rows_f)
+    dq, dk, dv = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
+    di, df = torch.empty_like(rows_i), torch.empty_like(rows_f)
+    dmemory = _join(dc, dn)
+    for t, span in reversed(list(enumerate(_spans(q.shape[1], chunk_size)))):
+        chunk = _cut(q, k, v, span=span)
+        gates = _gates(rows_i[:, span], log_f[:, span], stabilisers[t])
+        dout = _read_backward(_rows(dh[:, span]), _rows(h[:, span]), d[:, span], gates.m)
+        grads, dmemory = _chunk_backward(chunk, gates, memories[t], dout, dmemory)
+        di[:, span], df[:, span] = grads.i, grads.f
+        for whole, part in ((dq, grads.q), (dk, grads.k), (dv, grads.v)):
+            whole[:, span] = _unrows(part, q.shape[0])
+    df *= torch.sigmoid(-rows_f)
+    dm = (dmemory * memories[0]).sum((-2, -1)).view(dn.shape[:2])
+    B = q.shape[0]
+    dstate = MLSTMState(*_split(dmemory, B), dm)
+    return dq, dk, dv, _unrows(di, B).contiguous(), _unrows(df, B).contiguous(), dstate
 
 
 class _Gates(NamedTuple):
@@ -103,69 +164,6 @@ class _Chunk(NamedTuple):
     queries: Tensor
     keys: Tensor
     values: Tensor
-
-
-class _Chunkwise(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        i: Tensor,
-        f: Tensor,
-        c: Tensor,
-        n: Tensor,
-        m: Tensor,
-        chunk_size: int,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        B, T, H, _ = v.shape
-        rows_i, rows_f = _rows(i), _rows(f)
-        log_f = logsigmoid(rows_f)
-        h, d = torch.empty_like(v), torch.empty_like(rows_i)
-        memories, stabilisers = [_join(c, n)], [m.reshape(-1, 1)]
-        for span in _spans(T, chunk_size):
-            chunk = _cut(q, k, v, span=span)
-            gates = _gates(rows_i[:, span], log_f[:, span], stabilisers[-1])
-            num, d[:, span] = _read(chunk, gates, memories[-1])
-            h[:, span] = _unrows(num, B)
-            memories.append(_write(chunk, gates, memories[-1]))
-            stabilisers.append(gates.m[:, -1])
-        ctx.chunk_size = chunk_size
-        ctx.save_for_backward(q, k, v, rows_i, rows_f, h, d, *memories, *stabilisers)
-        m = stabilisers[-1].view(B, H)
-        ctx.mark_non_differentiable(m)
-        return h, *_split(memories[-1], B), m
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        with full_precision(upstream[0]):
-            return *_backward(ctx.saved_tensors, upstream, ctx.chunk_size), None
-
-
-def _backward(
-    tensors: Sequence[Tensor], upstream: Sequence[Tensor], chunk_size: int
-) -> tuple[Tensor, ...]:
-    dh, dc, dn, _ = upstream
-    q, k, v, rows_i, rows_f, h, d, *saved = tensors
-    memories, stabilisers = saved[: len(saved) // 2], saved[len(saved) // 2 :]
-    log_f = logsigmoid(rows_f)
-    dq, dk, dv = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
-    di, df = torch.empty_like(rows_i), torch.empty_like(rows_f)
-    dmemory = _join(dc, dn)
-    for t, span in reversed(list(enumerate(_spans(q.shape[1], chunk_size)))):
-        chunk = _cut(q, k, v, span=span)
-        gates = _gates(rows_i[:, span], log_f[:, span], stabilisers[t])
-        dout = _read_backward(_rows(dh[:, span]), _rows(h[:, span]), d[:, span], gates.m)
-        grads, dmemory = _chunk_backward(chunk, gates, memories[t], dout, dmemory)
-        di[:, span], df[:, span] = grads.i, grads.f
-        for whole, part in ((dq, grads.q), (dk, grads.k), (dv, grads.v)):
-            whole[:, span] = _unrows(part, q.shape[0])
-    df *= torch.sigmoid(-rows_f)
-    dm = (dmemory * memories[0]).sum((-2, -1)).view(dn.shape[:2])
-    B = q.shape[0]
-    return dq, dk, dv, _unrows(di, B), _unrows(df, B), *_split(dmemory, B), dm
 
 
 class _Grads(NamedTuple):
@@ -195,8 +193,9 @@ def _read(chunk: _Chunk, gates: _Gates, memory: Tensor) -> tuple[Tensor, Tensor]
     return num / torch.maximum(d.abs(), _floor(gates.m)), d.squeeze(-1)
 
 
-def _write(chunk: _Chunk, gates: _Gates, memory: Tensor) -> Tensor:
-    return torch.baddbmm(memory * gates.decay, (chunk.keys * gates.write).mT, chunk.values)
+def _write(chunk: _Chunk, gates: _Gates, memory: Tensor, *, out: Tensor) -> None:
+    torch.mul(memory, gates.decay, out=out)
+    out.baddbmm_((chunk.keys * gates.write).mT, chunk.values)
 
 
 def _read_backward(dh: Tensor, h: Tensor, d: Tensor, m: Tensor) -> Tensor:
@@ -269,4 +268,6 @@ def _join(c: Tensor, n: Tensor) -> Tensor:
 
 def _split(memory: Tensor, batch: int) -> tuple[Tensor, Tensor]:
     memory = memory.unflatten(0, (batch, -1))
-    return memory[..., :-1].contiguous(), memory[..., -1].contiguous()
+    parts = (memory[..., :-1], memory[..., -1])
+    c, n = (part.clone(memory_format=torch.contiguous_format) for part in parts)
+    return c, n

@@ -1,9 +1,9 @@
-"""The two cells as functions of tensors: checks, masks, precision and the choice of the form.
+"""The two cells as functions of tensors: checks, masks, precision and the choice of the path.
 
-Everything above the kernels imports this module and no other. The forms themselves live in
-`mlstm_torch` and `slstm_torch`; they see checked tensors of one dtype, a state, and absent steps
-already written as gates (i = -inf, f = inf). A further back end is a further branch in `_run_mlstm`
-and `_run_slstm`.
+Everything above the kernels imports this module and no other. Over a sequence a cell is an opaque
+operator (`mlstm_op`, `slstm_op`) on one of two paths (`backends`): plain torch sees tensors of one
+dtype and absent steps already written as gates (i = -inf, f = inf), the Triton kernels read any
+dtype and the mask. While a graph is exported, plain torch is taken apart instead.
 
 Gates are pre-activations: the input gate is exponential, the forget gate a sigmoid. Beck et al.
 (2024), "xLSTM: Extended Long Short-Term Memory", arXiv:2405.04517, equations 8 to 27.
@@ -16,7 +16,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from xlstm_ts.kernels import mlstm_torch, slstm_torch
+from xlstm_ts.kernels import mlstm_op, mlstm_torch, slstm_op, slstm_torch
+from xlstm_ts.kernels.backends import Backend, slstm_fits, use_triton
 from xlstm_ts.kernels.checks import (
     check_choice,
     check_mask,
@@ -24,13 +25,9 @@ from xlstm_ts.kernels.checks import (
     check_shape,
     check_slstm,
 )
-from xlstm_ts.kernels.precision import compute_dtype, full_precision
-from xlstm_ts.kernels.states import (
-    MLSTMState,
-    SLSTMState,
-    mlstm_initial_state,
-    slstm_initial_state,
-)
+from xlstm_ts.kernels.precision import Precision, compute_dtype, full_precision
+from xlstm_ts.kernels.states import MLSTMState, SLSTMState
+from xlstm_ts.kernels.tiling import ScanTiling, Tiling
 
 Form = Literal["auto", "parallel", "chunkwise"]
 
@@ -46,11 +43,15 @@ def mlstm(
     mask: Tensor | None = None,
     form: Form = "auto",
     chunk_size: int | None = None,
+    backend: Backend = "auto",
+    precision: Precision = "fp32",
+    segments: int | None = None,
+    tiling: tuple[Tiling, Tiling] | None = None,
 ) -> tuple[Tensor, MLSTMState]:
     """Run the mLSTM over a sequence (equations 19 to 27, without output gate and norm).
 
     Queries are scaled by `K**-0.5`; keys enter the memory unscaled. Computed in float32, or in
-    float64 if any tensor is float64, under autocast too.
+    float64 if any tensor is float64, under autocast too. Differentiable once.
 
     Parameters
     ----------
@@ -67,9 +68,21 @@ def mlstm(
         its output reads that memory; what stands in its tensors is never used, but for a
         finite query.
     form
-        `"parallel"` costs T**2, `"chunkwise"` T; `"auto"` takes the faster one.
+        Of the torch path: `"chunkwise"` costs T, `"parallel"` is one chunk and costs T**3, little
+        where T is little; `"auto"` takes the faster one.
     chunk_size
         Steps per chunk of the chunkwise form; by default 32, or 16 for heads up to 16 wide.
+    backend
+        `"triton"` takes the GPU kernels, `"torch"` plain torch, `"auto"` the kernels on a CUDA
+        device where they can run.
+    precision
+        Of the matrix products of the kernels: `"fp32"`, `"tf32"` or `"bf16"`. Sums and memories are
+        float32 in all three.
+    segments
+        Into how many pieces the kernels cut a long sequence to fill a device; by default as many as
+        it needs.
+    tiling
+        Block sizes of the forward and the backward kernel, in place of those of the table.
 
     Returns
     -------
@@ -82,15 +95,28 @@ def mlstm(
     ------
     ValueError
         If a shape, a dtype, the form or the chunk size does not fit.
+    BackendError
+        If `backend="triton"` cannot run; it says why.
     """
     check_choice(form, chunk_size)
     check_mlstm(q, k, v, i, f, sequence=True)
     check_mask(mask, q.shape[:2])
     dtype = compute_dtype(q, k, v, i, f, *(state or ()))
-    state = _mlstm_state(state, q, v, dtype=dtype)
+    if state is not None:
+        state = _mlstm_state(state, q, v, dtype=dtype)
+    head = max(q.shape[-1], v.shape[-1])
     with full_precision(q):
+        if use_triton(backend, q, dtype=dtype, head=head):
+            sizes = None if tiling is None else (*tiling[0], *tiling[1])
+            plan = mlstm_op.Plan(0, precision, segments, sizes)
+            return mlstm_op.run(q, k, v, i, f, state=state, mask=mask, plan=plan)
         inputs = _present(*(x.to(dtype) for x in (q, k, v, i, f)), mask=mask)
-        h, state = _run_mlstm(*inputs, state=state, form=form, chunk_size=chunk_size)
+        size = _chunk_size(q.shape[1], head, form=form, chunk_size=chunk_size)
+        if torch.compiler.is_exporting():
+            start = mlstm_op.start(state, inputs[0], inputs[2])
+            final, saved = mlstm_torch.forward(*inputs, state=start, chunk_size=size)
+            return saved.h.to(v.dtype), final
+        h, state = mlstm_op.run(*inputs, state=state, mask=None, plan=mlstm_op.Plan(size))
     return h.to(v.dtype), state
 
 
@@ -148,8 +174,13 @@ def slstm(
     *,
     state: SLSTMState | None = None,
     mask: Tensor | None = None,
+    backend: Backend = "auto",
+    precision: Precision = "fp32",
+    tiling: ScanTiling | None = None,
 ) -> tuple[Tensor, SLSTMState]:
     """Run the sLSTM over a sequence (equations 8 to 17, without the norm).
+
+    Differentiable once.
 
     Parameters
     ----------
@@ -164,6 +195,9 @@ def slstm(
     mask
         `(B, T)`, bool, true where a step is present. An absent step leaves everything alone, its
         output is the last `h`, and what stands in `x` there is never used.
+    backend, precision, tiling
+        As for `mlstm`. Where the recurrent weights of a head do not fit on the device, `"auto"`
+        takes plain torch and warns once.
 
     Returns
     -------
@@ -176,14 +210,27 @@ def slstm(
     ------
     ValueError
         If a shape or a dtype does not fit.
+    BackendError
+        If `backend="triton"` cannot run; it says why.
     """
     check_slstm(x, r, b, sequence=True)
     check_mask(mask, x.shape[:2])
     dtype = compute_dtype(x, r, b, *(state or ()))
-    state = _slstm_state(state, x, dtype=dtype)
+    if state is not None:
+        state = _slstm_state(state, x, dtype=dtype)
+    head = x.shape[-1]
     with full_precision(x):
-        gates = _present_gates(x.to(dtype), mask=mask)
-        h, state = slstm_torch.scan(gates, r.to(dtype), b.to(dtype), state=state, mask=mask)
+        if use_triton(backend, x, dtype=dtype, head=head) and slstm_fits(
+            backend, x, head=head, precision=precision
+        ):
+            plan = slstm_op.Plan(True, precision, tiling)
+            return slstm_op.run(x, r, b, state=state, mask=mask, plan=plan)
+        gates, r, b = _present_gates(x.to(dtype), mask=mask), r.to(dtype), b.to(dtype)
+        if torch.compiler.is_exporting():
+            start = slstm_op.start(state, gates)
+            final, saved = slstm_torch.forward(gates, r, b, state=start, mask=mask)
+            return saved.h.to(x.dtype), final
+        h, state = slstm_op.run(gates, r, b, state=state, mask=mask, plan=slstm_op.Plan(False))
     return h.to(x.dtype), state
 
 
@@ -227,22 +274,10 @@ def slstm_step(
     return state.h.to(x.dtype), state
 
 
-def _run_mlstm(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    i: Tensor,
-    f: Tensor,
-    *,
-    state: MLSTMState,
-    form: Form,
-    chunk_size: int | None,
-) -> tuple[Tensor, MLSTMState]:
-    length, width = q.shape[1], max(q.shape[-1], v.shape[-1])
+def _chunk_size(length: int, head: int, *, form: Form, chunk_size: int | None) -> int:
     if form == "auto":
-        form = "parallel" if length <= 1.5 * width else "chunkwise"
-    size = length if form == "parallel" else chunk_size or (16 if width <= 16 else 32)
-    return mlstm_torch.chunkwise(q, k, v, i, f, state=state, chunk_size=size)
+        form = "parallel" if length <= 1.5 * head else "chunkwise"
+    return length if form == "parallel" else chunk_size or (16 if head <= 16 else 32)
 
 
 def _present(
@@ -269,21 +304,15 @@ def _present_gates(x: Tensor, *, mask: Tensor | None) -> Tensor:
     return torch.where(mask[..., None, None, None], x, absent)
 
 
-def _mlstm_state(
-    state: MLSTMState | None, q: Tensor, v: Tensor, *, dtype: torch.dtype
-) -> MLSTMState:
+def _mlstm_state(state: MLSTMState, q: Tensor, v: Tensor, *, dtype: torch.dtype) -> MLSTMState:
     B, H, K, V = q.shape[0], *q.shape[-2:], v.shape[-1]
-    if state is None:
-        return mlstm_initial_state(B, H, K, V, dtype=dtype, device=q.device)
     for name, part, shape in zip("cnm", state, ((B, H, K, V), (B, H, K), (B, H)), strict=True):
         check_shape(f"state.{name}", part, shape)
     return MLSTMState(*(part.to(dtype) for part in state))
 
 
-def _slstm_state(state: SLSTMState | None, x: Tensor, *, dtype: torch.dtype) -> SLSTMState:
+def _slstm_state(state: SLSTMState, x: Tensor, *, dtype: torch.dtype) -> SLSTMState:
     B, H, D = x.shape[0], *x.shape[-2:]
-    if state is None:
-        return slstm_initial_state(B, H, D, dtype=dtype, device=x.device)
     for name, part in zip("hcnm", state, strict=True):
         check_shape(f"state.{name}", part, (B, H, D))
     return SLSTMState(*(part.to(dtype) for part in state))

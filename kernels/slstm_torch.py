@@ -9,16 +9,12 @@ i = -inf and f = inf, which leaves the memories alone, and keeps `h` explicitly.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import chain
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn.functional import logsigmoid
 
-from xlstm_ts.kernels.precision import full_precision
 from xlstm_ts.kernels.states import SLSTMState
 
 # Steps per block: few, so that all that belongs to a block stays in the cache.
@@ -45,9 +41,27 @@ def step(
     return SLSTMState(torch.where(present, torch.sigmoid(o) * ratio, h), c, n, m)
 
 
-def scan(
+class Saved(NamedTuple):
+    """What `backward` needs besides the inputs.
+
+    Attributes
+    ----------
+    h
+        Outputs, `(B, T, H, D)`, laid out step by step.
+    gates
+        Write, f, tanh z, sigmoid o and decay of each step, `(T, 5, H, B, D)`.
+    memories
+        c and n before each step and after the last, `(2, T + 1, H, B, D)`.
+    """
+
+    h: Tensor
+    gates: Tensor
+    memories: Tensor
+
+
+def forward(
     x: Tensor, r: Tensor, b: Tensor, *, state: SLSTMState, mask: Tensor | None = None
-) -> tuple[Tensor, SLSTMState]:
+) -> tuple[SLSTMState, Saved]:
     """Run over a sequence.
 
     Parameters
@@ -66,79 +80,67 @@ def scan(
 
     Returns
     -------
-    h : Tensor
-        Outputs, `(B, T, H, D)`.
     state : SLSTMState
         Memory after the last step.
+    saved : Saved
+        The outputs, and what the backward pass needs besides.
     """
-    h, *last = _Scan.apply(x, r, b, *state, mask)  # type: ignore[no-untyped-call]
-    return h, SLSTMState(*last)
-
-
-class _Scan(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: FunctionCtx,
-        x: Tensor,
-        r: Tensor,
-        b: Tensor,
-        h: Tensor,
-        c: Tensor,
-        n: Tensor,
-        m: Tensor,
-        mask: Tensor | None,
-    ) -> tuple[Tensor, ...]:
-        length, weight = x.shape[1], r.flatten(1, 2).mT.contiguous()  # (H, D_in, 4 D_out)
-        outputs = _room_after(h, length)
-        cs, ns, ms = (_room_after(start.transpose(0, 1), length) for start in (c, n, m))
-        hs, absent = outputs.transpose(1, 2), _absent(mask)
-        through = x.new_empty(*cs.shape[1:3], weight.shape[-1])  # (H, B, 4 D_out)
-        recurrent = through.unflatten(-1, (4, -1)).permute(2, 0, 1, 3)
-        blocks = [_from_input(x[:, span], b) for span in _spans(length)]
-        for t, gates in enumerate(chain.from_iterable(blocks)):
-            torch.bmm(hs[t], weight, out=through)
-            gates[:4] += recurrent
-            _activate(gates, ms[t], out=ms[t + 1])
-            _advance(gates, (cs[t], ns[t]), out=(hs[t + 1], cs[t + 1], ns[t + 1]))
+    B, T, _, H, D = x.shape
+    weight = r.flatten(1, 2).mT.contiguous()  # (H, D_in, 4 D_out)
+    outputs, gates = x.new_empty(T, B, H, D), x.new_empty(T, 5, H, B, D)
+    memories, ms = x.new_empty(2, T + 1, H, B, D), x.new_empty(T + 1, H, B, D)
+    (cs, ns), hs, absent = memories, outputs.transpose(1, 2), _absent(mask)
+    h, cs[0], ns[0], ms[0] = (part.transpose(0, 1) for part in state)
+    through = x.new_empty(H, B, weight.shape[-1])
+    recurrent = through.unflatten(-1, (4, -1)).permute(2, 0, 1, 3)
+    for span in _spans(T):
+        torch.add(x[:, span].permute(1, 2, 3, 0, 4), b.unsqueeze(2), out=gates[span, :4])
+        for t in range(span.start, span.stop):
+            torch.bmm(h, weight, out=through)
+            gates[t, :4] += recurrent
+            _activate(gates[t], ms[t], out=ms[t + 1])
+            _advance(gates[t], (cs[t], ns[t]), out=(hs[t], cs[t + 1], ns[t + 1]))
             if absent is not None:
-                hs[t + 1] = torch.where(absent[t], hs[t], hs[t + 1])
-        ctx.save_for_backward(r, absent, outputs, cs, ns, *blocks)  # type: ignore[arg-type]
-        last = [part[-1].transpose(0, 1).clone() for part in (cs, ns, ms)]
-        ctx.mark_non_differentiable(last[-1])
-        return outputs[1:].transpose(0, 1), outputs[-1].clone(), *last
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        with full_precision(upstream[0]):
-            return *_backward(ctx.saved_tensors, upstream), None
+                hs[t] = torch.where(absent[t], h, hs[t])
+            h = hs[t]
+    last = (_contiguous(part) for part in (h, cs[-1], ns[-1], ms[-1]))
+    return SLSTMState(*last), Saved(outputs.transpose(0, 1), gates, memories)
 
 
-def _backward(tensors: Sequence[Tensor], upstream: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    dhs, *dlast, _ = upstream
-    r, absent, outputs, cs, ns, *blocks = tensors
-    B, T, H, D = dhs.shape
-    weight, dhs = r.flatten(1, 2), dhs.permute(1, 2, 0, 3)  # (H, 4 D_out, D_in)
-    dx = r.new_empty(B, T, 4, H, D)
-    dr, db = torch.zeros_like(weight), r.new_zeros(H, 4, D)
-    dh, *rest = (part.transpose(0, 1).contiguous() for part in dlast)
-    dmemory = torch.stack(rest)
-    for gates, span in zip(reversed(blocks), reversed(_spans(T)), strict=True):
-        factors = _factors(gates, outputs, cs, ns, span=span, absent=absent)
-        draw = r.new_empty(H, len(gates), B, 4, D)
+def backward(
+    dh: Tensor,
+    dfinal: SLSTMState,
+    *,
+    r: Tensor,
+    state: SLSTMState,
+    saved: Saved,
+    mask: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor, SLSTMState]:
+    """Return the gradients of x, r, b and the first state of `forward`; m of `dfinal` is unused."""
+    B, T, H, D = dh.shape
+    hs, dhs = saved.h.permute(1, 2, 0, 3), dh.permute(1, 2, 0, 3)
+    (cs, ns), absent, weight = saved.memories, _absent(mask), r.flatten(1, 2)  # (H, 4 D_out, D_in)
+    dx, dr, db = r.new_empty(B, T, 4, H, D), torch.zeros_like(weight), r.new_zeros(H, 4, D)
+    dlast, dc, dn, _ = (part.transpose(0, 1) for part in dfinal)
+    dlast, dmemory = dlast.contiguous(), torch.stack((dc, dn))
+    for span in reversed(_spans(T)):
+        factors = _factors(saved.gates[span], hs[span], (cs, ns), span=span, absent=absent)
+        draw = r.new_empty(H, span.stop - span.start, B, 4, D)
         for t in reversed(range(span.start, span.stop)):
-            dh = dh + dhs[t]
+            dlast = dlast + dhs[t]
             dstep = draw[:, t - span.start]
-            _step_backward(dh, dmemory, factors, t - span.start, out=dstep.movedim(2, 0))
+            _step_backward(dlast, dmemory, factors, t - span.start, out=dstep.movedim(2, 0))
             dthrough = torch.bmm(dstep.flatten(2), weight)
-            dh = dthrough if absent is None else dthrough.add_(torch.where(absent[t], dh, 0))
+            if absent is not None:
+                dthrough += torch.where(absent[t], dlast, 0)
+            dlast = dthrough
         dx[:, span] = draw.permute(2, 1, 3, 0, 4)
-        before = outputs[span].flatten(0, 1).transpose(0, 1)
         db += draw.sum((1, 2))
+        before = _before(hs, state.h, span=span).transpose(0, 1).flatten(1, 2)  # (H, S B, D)
         dr.baddbmm_(draw.flatten(3).flatten(1, 2).mT, before)
     dm = dmemory[0] * cs[0] + dmemory[1] * ns[0]
-    start = (part.transpose(0, 1) for part in (dh, *dmemory, dm))
-    return dx, dr.view(r.shape), db.transpose(0, 1), *start
+    first = (_contiguous(part) for part in (dlast, *dmemory, dm))
+    return dx, dr.view(r.shape), db.transpose(0, 1).contiguous(), SLSTMState(*first)
 
 
 def _activate(gates: Tensor, m: Tensor, *, out: Tensor) -> None:
@@ -177,16 +179,15 @@ class _Factors(NamedTuple):
 
 def _factors(
     gates: Tensor,
-    outputs: Tensor,
-    cs: Tensor,
-    ns: Tensor,
+    h: Tensor,
+    memories: tuple[Tensor, Tensor],
     *,
     span: slice,
     absent: Tensor | None,
 ) -> _Factors:
     write, f, z, o, decay = gates.unbind(1)
+    cs, ns = memories
     after = slice(span.start + 1, span.stop + 1)
-    h = outputs[after].transpose(1, 2)
     memory = torch.stack((o, h.neg()), 1).div_(ns[after].unsqueeze(1))
     forget = torch.sigmoid(-f).mul_(decay)
     written = write * z
@@ -208,19 +209,16 @@ def _step_backward(dh: Tensor, dmemory: Tensor, factors: _Factors, s: int, *, ou
     dmemory.mul_(factors.decay[s])
 
 
-def _from_input(x: Tensor, b: Tensor) -> Tensor:
-    """Lay out what the input gives to S steps as `(S, 5, H, B, D)`, with room for the decay."""
-    x = x.permute(1, 2, 3, 0, 4)
-    gates = x.new_empty(x.shape[0], 5, *x.shape[2:])
-    torch.add(x, b.unsqueeze(2), out=gates[:, :4])
-    return gates
+def _before(hs: Tensor, start: Tensor, *, span: slice) -> Tensor:
+    """Return the outputs before each step of a span, `(S, H, B, D)`."""
+    if span.start:
+        return hs[span.start - 1 : span.stop - 1]
+    return torch.cat((start.transpose(0, 1).unsqueeze(0), hs[: span.stop - 1]))
 
 
-def _room_after(start: Tensor, length: int) -> Tensor:
-    """Return `(T + 1, ...)`, uninitialised but for the first entry."""
-    room = start.new_empty(length + 1, *start.shape)
-    room[0] = start
-    return room
+def _contiguous(x: Tensor) -> Tensor:
+    """Return a copy with the batch in front, never a view."""
+    return x.transpose(0, 1).clone(memory_format=torch.contiguous_format)
 
 
 def _absent(mask: Tensor | None) -> Tensor | None:

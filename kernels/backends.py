@@ -1,0 +1,103 @@
+"""Which path computes a cell: the Triton kernels or plain torch."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from functools import cache
+from importlib.util import find_spec
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from xlstm_ts.exceptions import BackendError
+from xlstm_ts.kernels.precision import Precision
+from xlstm_ts.kernels.tiling import fits
+
+Backend = Literal["auto", "triton", "torch"]
+
+LARGEST_HEAD = 128
+# What a program of the interpreter may take: no less than the largest device.
+_UNLIMITED = 1 << 30
+
+
+def use_triton(backend: Backend, x: Tensor, *, dtype: torch.dtype, head: int) -> bool:
+    """Say whether the Triton kernels compute a cell.
+
+    Parameters
+    ----------
+    backend
+        "auto" takes them where they can run, "triton" insists on them, "torch" does without.
+    x
+        A tensor of the cell, on its device.
+    dtype
+        What the cell computes in.
+    head
+        The largest head size.
+
+    Returns
+    -------
+    bool
+        True for Triton.
+
+    Raises
+    ------
+    BackendError
+        If "triton" is asked for where it cannot run; it says why and what to do.
+    """
+    if backend not in ("auto", "triton", "torch"):
+        raise ValueError(f"`backend` must be 'auto', 'triton' or 'torch', got {backend!r}.")
+    if backend == "torch" or (backend == "auto" and not x.is_cuda):
+        return False
+    obstacle = _obstacle(x, dtype=dtype, head=head)
+    if obstacle and backend == "triton":
+        raise BackendError(f"Backend 'triton' {obstacle}; use backend='auto' or 'torch'.")
+    return not obstacle
+
+
+def slstm_fits(backend: Backend, x: Tensor, *, head: int, precision: Precision) -> bool:
+    """Say whether the recurrent weights of an sLSTM fit on the device.
+
+    Where they do not, "auto" takes plain torch and warns once, and "triton" raises.
+    """
+    amd = torch.version.hip is not None
+    if fits(head, precision, _shared_memory(x), lanes=64 if amd else 32):
+        return True
+    cure = "use precision='bf16' or smaller heads"
+    if backend == "triton":
+        raise BackendError(
+            f"Backend 'triton' has no room for sLSTM heads of {head} in {precision} on this "
+            f"device; {cure}, or backend='torch'."
+        )
+    _warn_once(
+        f"sLSTM heads of {head} in {precision} do not fit on this device: plain torch computes "
+        f"them, which is slower; {cure}."
+    )
+    return False
+
+
+def _obstacle(x: Tensor, *, dtype: torch.dtype, head: int) -> str:
+    """Return what keeps the kernels from running, or nothing."""
+    if find_spec("triton") is None:
+        return "needs the package triton, which is not installed"
+    if not (x.is_cuda or os.environ.get("TRITON_INTERPRET") == "1"):
+        return f"needs a CUDA device, got tensors on {x.device}"
+    if dtype == torch.float64:
+        return "computes in float32, got float64"
+    if head > LARGEST_HEAD:
+        return f"holds heads of at most {LARGEST_HEAD}, got {head}"
+    return ""
+
+
+def _shared_memory(x: Tensor) -> int:
+    if not x.is_cuda:
+        return _UNLIMITED
+    from triton.runtime import driver
+
+    return int(driver.active.utils.get_device_properties(x.device.index)["max_shared_mem"])
+
+
+@cache
+def _warn_once(text: str) -> None:
+    warnings.warn(text, RuntimeWarning, stacklevel=2)

@@ -1,0 +1,167 @@
+"""One operator, two paths: the choice, its refusals, and what torch makes of the operator."""
+
+import warnings
+
+import pytest
+import torch
+from torch.library import opcheck
+
+from xlstm_ts.exceptions import BackendError
+from xlstm_ts.kernels import backends, mlstm_op, ops, slstm_op
+from xlstm_ts.kernels.states import MLSTMState, SLSTMState
+from xlstm_ts.kernels.tiling import ScanTiling, Tiling
+
+B, T, H, D = 2, 21, 2, 8
+
+
+def mlstm_inputs(length: int = T) -> list[torch.Tensor]:
+    torch.manual_seed(0)
+    vectors = [torch.randn(B, length, H, D) for _ in range(3)]
+    return [*vectors, torch.randn(B, length, H) - 2, torch.randn(B, length, H) + 3]
+
+
+def slstm_inputs(length: int = T) -> list[torch.Tensor]:
+    torch.manual_seed(0)
+    return [torch.randn(B, length, 4, H, D), torch.randn(H, 4, D, D) / D, torch.randn(4, H, D)]
+
+
+def mlstm_state() -> MLSTMState:
+    return MLSTMState(torch.randn(B, H, D, D), torch.randn(B, H, D), torch.randn(B, H))
+
+
+def slstm_state() -> SLSTMState:
+    h, c, m = (torch.randn(B, H, D) for _ in range(3))
+    return SLSTMState(h, c, torch.rand(B, H, D) + 1, m)
+
+
+CELLS = [
+    pytest.param(ops.mlstm, mlstm_inputs, mlstm_state, id="mlstm"),
+    pytest.param(ops.slstm, slstm_inputs, slstm_state, id="slstm"),
+]
+
+
+def everything(run, inputs, state, mask, **options) -> list[torch.Tensor]:
+    """Return outputs, final memory without its scale, and all gradients of both."""
+    leaves = [x.clone().requires_grad_() for x in (*inputs, *(state or ()))]
+    start = type(state)(*leaves[len(inputs) :]) if state else None
+    h, final = run(*leaves[: len(inputs)], state=start, mask=mask, **options)
+    if isinstance(final, MLSTMState):
+        scale = final.m.exp()
+        parts = [final.c * scale[..., None, None], final.n * scale[..., None]]
+    else:
+        parts = [final.h, final.c / final.n]
+    torch.manual_seed(1)
+    loss = sum((torch.randn(part.shape) * part).sum() for part in (h, *parts))
+    return [h, *parts, *torch.autograd.grad(loss, leaves)]
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("started", [False, True])
+@pytest.mark.parametrize(("run", "inputs", "state"), CELLS)
+def test_both_paths_agree(run, inputs, state, started: bool, masked: bool) -> None:
+    start = state() if started else None
+    mask = torch.rand(B, T) > 0.3 if masked else None
+    torch_path, triton_path = (
+        everything(run, inputs(), start, mask, backend=backend) for backend in ("torch", "triton")
+    )
+    for one, other in zip(torch_path, triton_path, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=2e-5 * one.abs().max().item())
+
+
+def test_tilings_and_segments_change_nothing() -> None:
+    expected = everything(ops.mlstm, mlstm_inputs(70), None, None, backend="triton")
+    tiling = Tiling(32, 16, 1, 1)
+    got = everything(
+        ops.mlstm, mlstm_inputs(70), None, None, backend="triton", tiling=(tiling,) * 2, segments=2
+    )
+    for one, other in zip(expected, got, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=2e-5 * one.abs().max().item())
+    torch.testing.assert_close(
+        ops.slstm(*slstm_inputs(), backend="triton", tiling=ScanTiling(32, 1, 1))[0],
+        ops.slstm(*slstm_inputs(), backend="triton")[0],
+    )
+
+
+@pytest.mark.parametrize("triton", [False, True], ids=["torch", "triton"])
+@pytest.mark.parametrize("started", [False, True])
+def test_operators_pass_torch_s_own_check(started: bool, triton: bool) -> None:
+    def leaves(parts):
+        return [part.requires_grad_() for part in parts]
+
+    mask = torch.rand(B, T) > 0.3 if triton else None
+    start = leaves(mlstm_state()) if started else [None] * 3
+    plan = mlstm_op.Plan(0 if triton else 16)
+    opcheck(mlstm_op._mlstm, (*leaves(mlstm_inputs()), *start, mask, *plan))
+    start = leaves(slstm_state()) if started else [None] * 4
+    opcheck(slstm_op._slstm, (*leaves(slstm_inputs()), *start, mask, *slstm_op.Plan(triton)))
+
+
+@pytest.mark.parametrize(("run", "inputs", "state"), CELLS)
+@pytest.mark.parametrize("backend", ["torch", "triton"])
+def test_compiled_graphs_take_any_length(run, inputs, state, backend: str) -> None:
+    torch._dynamo.reset()
+    graphs = []
+
+    def count(graph, examples):
+        graphs.append(graph)
+        return graph
+
+    def loss(*leaves):
+        return run(*leaves, backend=backend)[0].square().sum()
+
+    compiled = torch.compile(loss, backend=count, fullgraph=True, dynamic=True)
+    for length in (13, 14, 40):
+        leaves = [x.requires_grad_() for x in inputs(length)]
+        got = torch.autograd.grad(compiled(*leaves), leaves)
+        expected = torch.autograd.grad(loss(*leaves), leaves)
+        for one, other in zip(got, expected, strict=True):
+            torch.testing.assert_close(one, other)
+    assert len(graphs) == 1
+
+
+@pytest.mark.parametrize(("run", "inputs", "state"), CELLS)
+def test_exported_graphs_are_plain_torch(run, inputs, state) -> None:
+    class Cell(torch.nn.Module):
+        def forward(self, *parts):
+            return run(*parts)[0]
+
+    with torch.no_grad():
+        program = torch.export.export(Cell(), tuple(inputs()))
+        expected = run(*inputs())[0]
+    assert "xlstm_ts" not in program.graph_module.code
+    torch.testing.assert_close(program.module()(*inputs()), expected)
+
+
+@pytest.mark.parametrize(("run", "inputs", "state"), CELLS)
+def test_impossible_choices_name_the_cure(run, inputs, state, monkeypatch) -> None:
+    with pytest.raises(ValueError, match="'auto', 'triton' or 'torch'"):
+        run(*inputs(), backend="cuda")
+    with pytest.raises(BackendError, match=r"float64; use backend='auto'"):
+        run(*(x.double() for x in inputs()), backend="triton")
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    with pytest.raises(BackendError, match="needs a CUDA device, got tensors on cpu"):
+        run(*inputs(), backend="triton")
+    monkeypatch.setattr(backends, "find_spec", lambda name: None)
+    with pytest.raises(BackendError, match="package triton"):
+        run(*inputs(), backend="triton")
+
+
+def test_large_heads_are_refused() -> None:
+    wide = [torch.randn(1, 3, 1, 129) for _ in range(3)]
+    gates = [torch.randn(1, 3, 1) for _ in range(2)]
+    with pytest.raises(BackendError, match="at most 128, got 129"):
+        ops.mlstm(*wide, *gates, backend="triton")
+
+
+def test_what_does_not_fit_falls_back_and_says_so_once(monkeypatch) -> None:
+    monkeypatch.setattr(backends, "_shared_memory", lambda x: 99 * 1024)
+    backends._warn_once.cache_clear()
+    x = torch.empty(1, 1, 4, 1, 128)
+    with pytest.warns(RuntimeWarning, match="precision='bf16' or smaller heads"):
+        assert not backends.slstm_fits("auto", x, head=128, precision="fp32")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert not backends.slstm_fits("auto", x, head=128, precision="fp32")
+        assert backends.slstm_fits("auto", x, head=64, precision="fp32")
+    with pytest.raises(BackendError, match="no room for sLSTM heads of 128"):
+        backends.slstm_fits("triton", x, head=128, precision="fp32")
