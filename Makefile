@@ -24,7 +24,7 @@ bench: .venv
 	for file in benchmarks/[a-z]*.py; do $(RUN) $$file --check || exit 1; done
 
 gpu: .venv
-	$(RUN) -m pytest -m gpu
+	$(RUN) -m pytest -m "" tests/test_gpu.py tests/kernels
 
 docs: .venv
 	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'

@@ -1,0 +1,78 @@
+"""The operators on a CUDA device; there the other files of this folder run the kernels on it too."""
+
+import pytest
+import torch
+
+from xlstm_ts.kernels import ops
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+]
+
+
+def mlstm_inputs(B: int, T: int, *, H: int = 2, D: int = 32) -> list[torch.Tensor]:
+    torch.manual_seed(T)
+    inputs = [torch.randn(B, T, H, D) for _ in range(3)]
+    # With closed input gates the normaliser rests on its floor: no change of sign blows up errors.
+    inputs += [torch.randn(B, T, H) - 5, torch.randn(B, T, H) + 4]
+    return [x.cuda().double() for x in inputs]
+
+
+def slstm_inputs(B: int, T: int, *, H: int = 2, D: int = 32) -> list[torch.Tensor]:
+    torch.manual_seed(T)
+    inputs = [torch.randn(B, T, 4, H, D), torch.randn(H, 4, D, D) / D, torch.randn(4, H, D)]
+    return [x.cuda().double() for x in inputs]
+
+
+CELLS = [
+    pytest.param(ops.mlstm, mlstm_inputs, id="mlstm"),
+    pytest.param(ops.slstm, slstm_inputs, id="slstm"),
+]
+
+
+def outputs_and_gradients(run, inputs, **options) -> list[torch.Tensor]:
+    leaves = [x.clone().requires_grad_() for x in inputs]
+    h, _ = run(*leaves, **options)
+    torch.manual_seed(0)
+    weights = torch.randn(h.shape).to(h)
+    return [h, *torch.autograd.grad((h * weights).sum(), leaves)]
+
+
+@pytest.mark.parametrize(("precision", "bound"), [("fp32", 2e-6), ("tf32", 2e-3), ("bf16", 2e-2)])
+@pytest.mark.parametrize(("run", "inputs"), CELLS)
+def test_precisions_by_norm(run, inputs, precision: str, bound: float) -> None:
+    double = inputs(3, 256)
+    truth = outputs_and_gradients(run, double)
+    single = [x.float() for x in double]
+    got = outputs_and_gradients(run, single, backend="triton", precision=precision)
+    for one, other in zip(got, truth, strict=True):
+        assert (one - other).norm() <= bound * other.norm()
+
+
+@pytest.mark.parametrize(("run", "inputs"), CELLS)
+def test_a_hundred_thousand_steps(run, inputs) -> None:
+    double = inputs(1, 100_000)
+    truth = outputs_and_gradients(run, double)
+    got = outputs_and_gradients(run, [x.float() for x in double], backend="triton")
+    for one, other in zip(got, truth, strict=True):
+        assert (one - other).norm() <= 1e-4 * other.norm()
+
+
+@pytest.mark.parametrize(("run", "inputs"), CELLS)
+def test_twenty_shapes_compile_nothing_new(run, inputs) -> None:
+    from triton import knobs
+
+    compiled = []
+    outputs_and_gradients(run, [x.float() for x in inputs(2, 33)], backend="triton")
+    before, knobs.runtime.jit_post_compile_hook = (
+        knobs.runtime.jit_post_compile_hook,
+        lambda **found: compiled.append(found),
+    )
+    try:
+        for j in range(20):
+            shape = [x.float() for x in inputs(1 + j % 7, 16 + 37 * j)]
+            outputs_and_gradients(run, shape, backend="triton")
+    finally:
+        knobs.runtime.jit_post_compile_hook = before
+    assert compiled == []
