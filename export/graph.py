@@ -91,9 +91,9 @@ class _StepGraph:
         """Write the whole step; return the name of the forecast `(B, horizon, C, Q)`."""
         g = self.g
         value, observed = self._standardise(reading)
-        value, mean, scale = self._scale(value, observed)
-        values = self._window("value", value)
-        marks = self._window("observed", g("Where", observed, ONE, ZERO))
+        mark = g("Where", observed, ONE, ZERO)
+        value, mean, scale = self._scale(value, observed, mark)
+        values, marks = self._window("value", value), self._window("observed", mark)
         scaled = g("Div", g("Sub", values, mean), scale)
         if self._windowed:  # an old gap is not at the present mean
             scaled = g("Mul", scaled, marks)
@@ -147,23 +147,25 @@ class _StepGraph:
             value = g("Reshape", value, np.array([-1, self.config.n_channels, 1]))
         return value, g("Less", g("Abs", value), np.float32(FARTHEST))  # false for NaN
 
-    def _scale(self, value: str, observed: str) -> tuple[str, str, str]:
-        """Write `scaling_step`; return the reading with its gap filled, the mean and the scale."""
+    def _scale(self, value: str, observed: str, mark: str) -> tuple[str, str, str]:
+        """Write `scaling_step`; return the reading with its gap filled, the mean and the scale.
+
+        The weight is counted in readings: a reading adds one to it, and has this share of it.
+        """
         g, rho = self.g, decay(self.config.scaling_span)
         shape = (self.config.n_channels, 1) if self._windowed else (self.config.n_channels,)
-        fresh = np.float32(1 - rho)
-        weight = self._carry("scaling_weight", shape, start=LITTLE_WEIGHT)
+        count = self._carry("scaling_count", shape, start=LITTLE_WEIGHT)
         mean, variance = (self._carry(f"scaling_{name}", shape) for name in ("mean", "variance"))
         value = g("Where", observed, value, mean)
-        grown = g("Add", g("Mul", weight, np.float32(rho)), fresh)
-        weight = g("Where", observed, grown, weight)
-        share = g("Where", observed, g("Div", fresh, weight), ZERO)
+        kept = g("Where", observed, np.float32(rho), ONE)
+        count = g("Add", g("Mul", count, kept), mark)
+        share = g("Div", mark, count)
         innovation = g("Sub", value, mean)
         moved = g("Mul", share, innovation)
         mean = g("Add", mean, moved)
         spread = g("Add", variance, g("Mul", moved, innovation))
         variance = g("Mul", g("Sub", ONE, share), spread)
-        self.new |= {"scaling_weight": weight, "scaling_mean": mean, "scaling_variance": variance}
+        self.new |= {"scaling_count": count, "scaling_mean": mean, "scaling_variance": variance}
         return value, mean, g("Sqrt", g("Add", variance, np.float32(VARIANCE_FLOOR)))
 
     def _window(self, name: str, newest: str) -> str:

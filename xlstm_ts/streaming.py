@@ -200,8 +200,9 @@ class Stream:
                 f"{', '.join(channels)}; got shape {values.shape}."
             )
         # This runs at every reading: a loop over few numbers is faster than calls of numpy.
-        for channel, value in zip(channels, values.ravel().tolist(), strict=True):
+        for value in values.ravel().tolist():
             if abs(value) > LARGEST:
+                channel = channels[values.ravel().tolist().index(value)]
                 raise StreamError(
                     f"The reading of {channel} is {value}, beyond float32; give NaN for a missing "
                     "reading."

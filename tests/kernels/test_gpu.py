@@ -1,4 +1,4 @@
-"""The operators on a CUDA device; there the other files of this folder run the kernels on it too."""
+"""The operators on a CUDA device, on which the other files of this folder run the kernels too."""
 
 import pytest
 import torch
