@@ -97,30 +97,16 @@ def _mlstm(
 
 
 @_mlstm.register_fake
-def _(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    i: Tensor,
-    f: Tensor,
-    c0: Tensor | None,
-    n0: Tensor | None,
-    m0: Tensor | None,
-    mask: Tensor | None,
-    chunk_size: int,
-    precision: str,
-    segments: int | None,
-    tiling: list[int] | None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+def _(*inputs: Any) -> tuple[Tensor, ...]:
+    q, _, v, *_, chunk_size, _, _, _ = inputs
     (B, T, H, K), V = q.shape, v.shape[-1]
-    dtype = v.dtype if chunk_size else torch.float32
-    h = torch.empty_like(v) if chunk_size else v.new_empty(v.shape)
-    room = v.new_empty(0, dtype=dtype).new_empty
+    room = v.new_empty(0, dtype=v.dtype if chunk_size else torch.float32).new_empty
     final = room(B, H, K, V), room(B, H, K), room(B, H)
     if not chunk_size:
-        return h, *final, room(B, T, H), room(B, T, H), q.new_empty(0)
+        return v.new_empty(v.shape), *final, room(B, T, H), room(B, T, H), q.new_empty(0)
     borders = (T + chunk_size - 1) // chunk_size + 1
-    return h, *final, room(B * H, T), room(borders, B * H, 1), room(borders, B * H, K, V + 1)
+    saved = room(B * H, T), room(borders, B * H, 1), room(borders, B * H, K, V + 1)
+    return torch.empty_like(v), *final, *saved
 
 
 @torch.library.custom_op("xlstm_ts::mlstm_backward", mutates_args=())
@@ -182,31 +168,15 @@ def _mlstm_backward(
 
 
 @_mlstm_backward.register_fake
-def _(
-    dh: Tensor,
-    dc: Tensor | None,
-    dn: Tensor | None,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    i: Tensor,
-    f: Tensor,
-    c0: Tensor | None,
-    n0: Tensor | None,
-    m0: Tensor | None,
-    mask: Tensor | None,
-    h: Tensor,
-    c: Tensor,
-    n: Tensor,
-    m: Tensor,
-    *rest: Any,
-) -> tuple[Tensor, ...]:
-    chunk_size = rest[3]
-    like = torch.empty_like if chunk_size else (lambda x: x.new_empty(x.shape))
-    inputs = *(like(x) for x in (q, k, v)), i.new_empty(i.shape), f.new_empty(f.shape)
-    if c0 is None and not chunk_size:
-        return *inputs, *(c.new_empty(0) for _ in range(3))
-    return *inputs, *(part.new_empty(part.shape) for part in (c, n, m))
+def _(*inputs: Any) -> tuple[Tensor, ...]:
+    q, k, v, i, f, c0, *_ = inputs[3:]
+    c, n, m = inputs[13:16]
+    chunk_size = inputs[-4]
+    vectors = (torch.empty_like(x) if chunk_size else x.new_empty(x.shape) for x in (q, k, v))
+    gates = (x.new_empty(x.shape) for x in (i, f))
+    start = c0 is not None or chunk_size
+    first = (x.new_empty(x.shape if start else 0) for x in (c, n, m))
+    return *vectors, *gates, *first
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:

@@ -83,19 +83,8 @@ def _slstm(
 
 
 @_slstm.register_fake
-def _(
-    x: Tensor,
-    r: Tensor,
-    b: Tensor,
-    h0: Tensor | None,
-    c0: Tensor | None,
-    n0: Tensor | None,
-    m0: Tensor | None,
-    mask: Tensor | None,
-    triton: bool,
-    precision: str,
-    tiling: list[int] | None,
-) -> tuple[Tensor, ...]:
+def _(*inputs: Any) -> tuple[Tensor, ...]:
+    x, *_, triton, _, _ = inputs
     B, T, _, H, D = x.shape
     room = x.new_empty(0, dtype=torch.float32 if triton else x.dtype).new_empty
     final = (room(B, H, D) for _ in range(4))
@@ -154,26 +143,11 @@ def _slstm_backward(
 
 
 @_slstm_backward.register_fake
-def _(
-    dh: Tensor,
-    dh1: Tensor | None,
-    dc1: Tensor | None,
-    dn1: Tensor | None,
-    x: Tensor,
-    r: Tensor,
-    b: Tensor,
-    h0: Tensor | None,
-    c0: Tensor | None,
-    n0: Tensor | None,
-    m0: Tensor | None,
-    mask: Tensor | None,
-    h: Tensor,
-    gates: Tensor,
-    *rest: Any,
-) -> tuple[Tensor, ...]:
+def _(*inputs: Any) -> tuple[Tensor, ...]:
+    weights, (h, gates, *_) = inputs[4:7], inputs[12:]
     B, _, H, D = h.shape
-    weights = x.new_empty(x.shape), r.new_empty(r.shape), b.new_empty(b.shape)
-    return *weights, *(gates.new_empty(B, H, D) for _ in range(4))
+    first = (gates.new_empty(B, H, D) for _ in range(4))
+    return *(x.new_empty(x.shape) for x in weights), *first
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
