@@ -1,9 +1,8 @@
 """Device code of the mLSTM on a GPU; `mlstm_triton` launches it, `README.md` derives it.
 
-`t` and `j` count the steps of a chunk of L, `K` and `V` are head sizes, `BK` and `BV` the blocks
-that hold them. A program owns one head, one block of values and one segment of the sequence, and
-keeps the memory of that block on chip. Strides come divided by `UNIT`, so that the compiler knows
-a factor of them without knowing them.
+`t` and `j` count the steps of a chunk of L, blocks `BK` and `BV` hold the head sizes `K` and `V`. A
+program owns one head, one block of values and one segment, and keeps the memory of that block on
+chip. Strides come divided by `UNIT`, so that the compiler knows a factor of them.
 """
 
 import triton
@@ -17,9 +16,10 @@ TINY, MOST = tl.constexpr(2.0**-126), tl.constexpr(88.0)
 INF = tl.constexpr(float("inf"))
 
 # What differs from call to call: none of it may compile a kernel again.
-RUNTIME = ["T", "H", "span"] + [
-    f"{name}_{axis}" for name in ("q", "k", "v", "i", "f", "dh", "mask") for axis in "bth"
-]
+STRIDED = ("q", "k", "v", "i", "f", "dh", "mask")
+RUNTIME = ["T", "H", "span"] + [f"{name}_{axis}" for name in STRIDED for axis in "bth"]
+# Pointers into the middle of a tensor, aligned or not as the batch will have it.
+SLICES = ["n", "m", "n1", "m1", "dn1"]
 
 
 @triton.jit
@@ -106,7 +106,7 @@ def _denominator_backward(product, d, m):
     return 1.0 / den, dd, tl.where(above, 0.0, product)
 
 
-@triton.jit(do_not_specialize=RUNTIME)
+@triton.jit(do_not_specialize=RUNTIME, do_not_specialize_on_alignment=SLICES)
 def forward_kernel(
     q, k, v, i, f, mask,
     c0, n0, m0,
@@ -197,7 +197,7 @@ def forward_kernel(
             tl.store(g + slot, G, mask=block == 0)
 
 
-@triton.jit(do_not_specialize=RUNTIME)
+@triton.jit(do_not_specialize=RUNTIME, do_not_specialize_on_alignment=SLICES)
 def backward_kernel(
     q, k, v, i, f, mask,
     dh, h, d, mc,

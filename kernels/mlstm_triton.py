@@ -8,14 +8,20 @@ over queries and outputs finds its gradient there.
 
 from __future__ import annotations
 
-from math import gcd
 from typing import Any
 
 import torch
 import triton
-import triton.language as tl
 from torch import Tensor
 
+from xlstm_ts.kernels.launch import (
+    compiler_options,
+    mask_arguments,
+    product_options,
+    state_arguments,
+    strides,
+    unit_columns,
+)
 from xlstm_ts.kernels.mlstm_jit import backward_kernel, forward_kernel, join_kernel
 from xlstm_ts.kernels.precision import Precision
 from xlstm_ts.kernels.states import M_START, MLSTMState
@@ -70,12 +76,12 @@ def forward(
     d, mc : Tensor
         Raw denominator and scale of each row, `(B, T, H)`, float32, for the backward pass.
     """
-    q, k, v = (_unit_columns(x) for x in (q, k, v))
+    q, k, v = (unit_columns(x) for x in (q, k, v))
     count, span = _cut(segments, v, tiling=tiling)
     grid = _grid(v, tiling=tiling, segments=count)
     h = torch.empty(v.shape, dtype=v.dtype, device=v.device)
     d, mc = _room(v, *v.shape[:3]), _room(v, *v.shape[:3])
-    start, final = _solid(state), _memory(q, v)
+    start, final = state, _memory(q, v)
     options = {
         **_inputs(q=q, k=k, v=v, i=i, f=f, mask=mask),
         **_launch(q, v, tiling=tiling, precision=precision),
@@ -86,11 +92,11 @@ def forward(
             start = _borders(start, options, grid=grid)
         forward_kernel[grid](
             **options,
-            **_named("{}0", start),
+            **state_arguments("c0 n0 m0", start),
             h=h,
             d=d,
             mc=mc,
-            **_named("{}", final),
+            **state_arguments("c n m", final),
             g=None,
         )
     return h, *final, d, mc
@@ -138,14 +144,14 @@ def backward(
     dc0, dn0, dm0 : Tensor or None
         Like the initial memory, float32; none without one.
     """
-    q, k, v, dh = (_unit_columns(x) for x in (q, k, v, dh))
+    q, k, v, dh = (unit_columns(x) for x in (q, k, v, dh))
     count, span = _cut(segments, v, tiling=tiling)
     heads, blocks, _ = grid = _grid(v, tiling=tiling, segments=count)
     dq, dk, di, df = (_shares(x, blocks) for x in (q, k, i, f))
     dv = torch.empty(v.shape, dtype=v.dtype, device=v.device)
-    start, dstart = _solid(state), _memory(q, v)
+    start, end, dstart = state, final, _memory(q, v)
     dm = _shares(dstart.m, blocks)
-    end, (dc, dn) = _solid(final), _last_gradient(dc, dn, dstart)
+    dc, dn = _last_gradient(dc, dn, dstart)
     options = {
         **_inputs(q=q, k=k, v=v, i=i, f=f, dh=dh, mask=mask),
         **_launch(q, v, tiling=tiling, precision=precision),
@@ -161,8 +167,8 @@ def backward(
             end = MLSTMState(*(part[1:] for part in start))
         backward_kernel[(2 * heads, blocks, count)](
             **options,
-            **_named("{}0", start),
-            **_named("{}1", end),
+            **state_arguments("c0 n0 m0", start),
+            **state_arguments("c1 n1 m1", end),
             dc1=dc,
             dn1=dn,
             dq=dq,
@@ -170,7 +176,7 @@ def backward(
             dv=dv,
             di=di,
             df=df,
-            **_named("d{}0", None if state is None else dstart._replace(m=dm)),
+            **state_arguments("dc0 dn0 dm0", None if state is None else dstart._replace(m=dm)),
             g=None,
         )
     inputs = (_total(dq, q), _total(dk, k), dv, _total(di, i), _total(df, f))
@@ -193,7 +199,7 @@ def _borders(
     own[0] = borders.m[0]
     forward_kernel[(heads, blocks, count - 1)](
         **{name: x for name, x in options.items() if name not in _BACKWARD_ONLY},
-        **_named("{}0", None),
+        **state_arguments("c0 n0 m0", None),
         h=None,
         d=None,
         mc=None,
@@ -224,7 +230,7 @@ def _border_gradients(
     g = torch.empty_like(borders.m)
     backward_kernel[(heads, blocks, count)](
         **options,
-        **_named("{}0", borders),
+        **state_arguments("c0 n0 m0", borders),
         c1=None,
         n1=None,
         m1=borders.m[1:],
@@ -263,9 +269,7 @@ def _join(x: Tensor, m: Tensor, g: Tensor, m_out: Tensor, *, reverse: bool) -> N
         SIZE=size,
         REVERSE=reverse,
         BLOCK=_JOIN_BLOCK,
-        num_warps=4,
-        num_stages=1,
-        enable_fp_fusion=True,
+        **compiler_options(warps=4, stages=1),
     )
 
 
@@ -287,27 +291,21 @@ def _grid(v: Tensor, *, tiling: Tiling, segments: int) -> tuple[int, int, int]:
     return v.shape[0] * v.shape[2], triton.cdiv(v.shape[3], tiling.value_block), segments
 
 
-def _inputs(*, mask: Tensor | None, **tensors: Tensor) -> dict[str, Any]:
-    """Name the tensors of a launch and their strides, those of `(B, T, H, D)` in units."""
-    strides = {name: x.stride() for name, x in tensors.items()}
-    unit = gcd(16, *(step for steps in strides.values() if len(steps) == 4 for step in steps[:3]))
-    named: dict[str, Any] = {**tensors, "UNIT": unit, "mask": None, "mask_b": 0, "mask_t": 0}
-    for name, steps in strides.items():
-        divisor = unit if len(steps) == 4 else 1
-        for letter, step in zip("bth", steps[:3], strict=True):
-            named[f"{name}_{letter}"] = step // divisor
-    if mask is not None:
-        named["mask"] = mask.view(torch.uint8)
-        named["mask_b"], named["mask_t"] = mask.stride()
-    return named
+def _inputs(
+    *, i: Tensor, f: Tensor, mask: Tensor | None, **vectors: Tensor
+) -> dict[str, Tensor | int | None]:
+    """Name the tensors of a launch and their strides, those of the vectors in units."""
+    gates = {
+        f"{name}_{axis}": step
+        for name, x in (("i", i), ("f", f))
+        for axis, step in zip("bth", x.stride(), strict=True)
+    }
+    return {**vectors, **strides("bth", **vectors), "i": i, "f": f, **gates, **mask_arguments(mask)}
 
 
 def _launch(q: Tensor, v: Tensor, *, tiling: Tiling, precision: Precision) -> dict[str, Any]:
     """Name the sizes of a launch and how the compiler shall go about it."""
     K, V = q.shape[-1], v.shape[-1]
-    # The interpreter computes bfloat16 on its raw bits.
-    compiled = isinstance(forward_kernel, triton.JITFunction)
-    amd = torch.version.hip is not None
     return {
         "T": v.shape[1],
         "H": v.shape[2],
@@ -316,17 +314,8 @@ def _launch(q: Tensor, v: Tensor, *, tiling: Tiling, precision: Precision) -> di
         "L": tiling.chunk,
         "BK": padded(K),
         "BV": tiling.value_block,
-        "PRECISION": "tf32" if precision == "tf32" else "ieee",
-        "DOT": tl.bfloat16 if precision == "bf16" and compiled else tl.float32,
-        "num_warps": max(1, tiling.warps // 2) if amd else tiling.warps,
-        "num_stages": 1 if amd else tiling.stages,
-        "enable_fp_fusion": True,
-    }
-
-
-def _named(pattern: str, state: MLSTMState | None) -> dict[str, Tensor | None]:
-    return {
-        pattern.format(letter): x for letter, x in zip("cnm", state or (None,) * 3, strict=True)
+        **product_options(precision),
+        **compiler_options(warps=tiling.warps, stages=tiling.stages),
     }
 
 
@@ -359,11 +348,3 @@ def _last_gradient(
     dc = torch.zeros_like(like.c) if dc is None else dc.float().contiguous()
     dn = torch.zeros_like(like.n) if dn is None else dn.float().contiguous()
     return dc, dn
-
-
-def _solid(state: MLSTMState | None) -> MLSTMState | None:
-    return None if state is None else MLSTMState(*(x.float().contiguous() for x in state))
-
-
-def _unit_columns(x: Tensor) -> Tensor:
-    return x if x.stride(-1) == 1 else x.contiguous()

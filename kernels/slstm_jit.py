@@ -64,7 +64,7 @@ def _load_memories(pointer, stride, offsets, ok):
 
 @triton.jit(do_not_specialize=RUNTIME)
 def forward_kernel(
-    x_ptr, r_ptr, b_ptr, mask_ptr,
+    x_ptr, r_ptr, b_ptr, mask,
     h0_ptr, c0_ptr, n0_ptr, m0_ptr,
     h_ptr,
     hT_ptr, cT_ptr, nT_ptr, mT_ptr,
@@ -113,17 +113,17 @@ def forward_kernel(
     at_mask = row * mask_b
 
     next_i, next_f, next_z, next_o = _load_four(x_ptr, x_g, at_x, ok)
-    if mask_ptr is not None:
-        next_present = tl.load(mask_ptr + at_mask, mask=row < B, other=0)  # [ROWS, 1]
+    if mask is not None:
+        next_present = tl.load(mask + at_mask, mask=row < B, other=0)  # [ROWS, 1]
     for t in range(T):
         i, f, z, o = next_i, next_f, next_z, next_o
         x_ptr += x_t
         more = t + 1 < T
         next_i, next_f, next_z, next_o = _load_four(x_ptr, x_g, at_x, ok & more)
-        if mask_ptr is not None:
+        if mask is not None:
             present = next_present != 0
-            mask_ptr += mask_t
-            next_present = tl.load(mask_ptr + at_mask, mask=(row < B) & more, other=0)
+            mask += mask_t
+            next_present = tl.load(mask + at_mask, mask=(row < B) & more, other=0)
             i = tl.where(present, i, 0.0)
             f = tl.where(present, f, 0.0)
             z = tl.where(present, z, 0.0)
@@ -149,7 +149,7 @@ def forward_kernel(
         m_new = tl.maximum(carried, i)  # (15)
         if gates_ptr is not None:
             forgotten = tl.where(f >= 0, e, 1.0) / (1 + e)  # sigmoid(-f)
-            if mask_ptr is not None:
+            if mask is not None:
                 gap = tl.where(present, gap, -INF)
                 forgotten = tl.where(present, forgotten, 0.0)
             _store(gates_ptr, at_saved, gap, ok)
@@ -160,7 +160,7 @@ def forward_kernel(
             _store(memories_ptr + plane, at_saved, n, ok)
             gates_ptr += 4 * plane
             memories_ptr += 2 * plane
-        if mask_ptr is not None:
+        if mask is not None:
             h = tl.where(present, h_new, h)
             c = tl.where(present, c_new, c)
             n = tl.where(present, n_new, n)
@@ -181,7 +181,7 @@ def forward_kernel(
 
 @triton.jit(do_not_specialize=RUNTIME)
 def backward_kernel(
-    dh_ptr, r_ptr, mask_ptr,
+    dh_ptr, r_ptr, mask,
     dhT_ptr, dcT_ptr, dnT_ptr,
     gates_ptr, memories_ptr,
     dx_ptr,
@@ -229,9 +229,9 @@ def backward_kernel(
     next_dh = _load(dh_ptr, at_dh, ok)
     next_gap, next_forgotten, next_z, next_o = _load_four(gates_ptr, plane, at_saved, ok)
     next_c, next_n = _load_memories(memories_ptr, plane, at_saved, ok)
-    if mask_ptr is not None:
-        mask_ptr += last * mask_t
-        next_present = tl.load(mask_ptr + at_mask, mask=row < B, other=0)  # [ROWS, 1]
+    if mask is not None:
+        mask += last * mask_t
+        next_present = tl.load(mask + at_mask, mask=row < B, other=0)  # [ROWS, 1]
     for back in range(T):
         dh += next_dh
         gap, forgotten, z, o = next_gap, next_forgotten, next_z, next_o
@@ -243,10 +243,10 @@ def backward_kernel(
         next_dh = _load(dh_ptr, at_dh, ok & more)
         next_gap, next_forgotten, next_z, next_o = _load_four(gates_ptr, plane, at_saved, ok & more)
         next_c, next_n = _load_memories(memories_ptr, plane, at_saved, ok & more)
-        if mask_ptr is not None:
+        if mask is not None:
             present = next_present != 0
-            mask_ptr -= mask_t
-            next_present = tl.load(mask_ptr + at_mask, mask=(row < B) & more, other=0)
+            mask -= mask_t
+            next_present = tl.load(mask + at_mask, mask=(row < B) & more, other=0)
             past = tl.where(present, 0.0, dh)  # an absent step repeats the h before it
             dh = tl.where(present, dh, 0.0)
             n = tl.where(present, n, 1.0)  # empty before the first present step
@@ -273,7 +273,7 @@ def backward_kernel(
         through_z = tl.dot(d_z.to(DOT), r_z, input_precision=PRECISION)
         through_o = tl.dot(d_o.to(DOT), r_o, input_precision=PRECISION)
         dh = (through_i + through_f) + (through_z + through_o)
-        if mask_ptr is not None:
+        if mask is not None:
             dh += past
         dc *= decay
         dn *= decay

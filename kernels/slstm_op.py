@@ -190,5 +190,4 @@ def start(state: SLSTMState | None, x: Tensor) -> SLSTMState:
 def _tiling(x: Tensor, precision: str, tiling: list[int] | None) -> ScanTiling:
     if tiling is not None:
         return ScanTiling(*tiling)
-    lanes = 64 if torch.version.hip is not None else 32
-    return slstm_tiling(x.shape[-1], precision, lanes=lanes)  # type: ignore[arg-type]
+    return slstm_tiling(x.shape[-1], precision)  # type: ignore[arg-type]

@@ -6,21 +6,24 @@ within it would take four more matrices on chip.
 
 from __future__ import annotations
 
-from math import gcd
 from typing import Any, NamedTuple
 
 import torch
 import triton
-import triton.language as tl
 from torch import Tensor
 
+from xlstm_ts.kernels.launch import (
+    compiler_options,
+    mask_arguments,
+    product_options,
+    state_arguments,
+    strides,
+    unit_columns,
+)
 from xlstm_ts.kernels.precision import Precision
 from xlstm_ts.kernels.slstm_jit import backward_kernel, forward_kernel
 from xlstm_ts.kernels.states import SLSTMState
 from xlstm_ts.kernels.tiling import ScanTiling, padded
-
-# False in Triton's interpreter, where arithmetic on bf16 is silent garbage.
-_COMPILED = isinstance(forward_kernel, triton.JITFunction)
 
 
 class Saved(NamedTuple):
@@ -75,7 +78,7 @@ def forward(
     saved : Saved or None
         What `backward` needs, if it will follow.
     """
-    x = _unit_stride(x)
+    x = unit_columns(x)
     B, T, _, H, D = x.shape
     h, final = x.new_empty(B, T, H, D), _memories(x, B, H, D)
     saved = None
@@ -87,15 +90,15 @@ def forward(
             x_ptr=x,
             r_ptr=r.contiguous(),
             b_ptr=b.contiguous(),
-            **_named("{}0_ptr", state),
+            **state_arguments("h0_ptr c0_ptr n0_ptr m0_ptr", state),
             h_ptr=h,
-            **_named("{}T_ptr", final),
+            **state_arguments("hT_ptr cT_ptr nT_ptr mT_ptr", final),
             gates_ptr=saved and saved.gates,
             memories_ptr=saved and saved.memories,
             B=B,
             T=T,
-            **_strides(x, "btgh", name="x"),
-            **_mask(mask),
+            **strides("btgh", x=x),
+            **mask_arguments(mask),
             **_launch(D, tiling, precision),
         )
     return h, final, saved
@@ -137,22 +140,22 @@ def backward(
     dstate : SLSTMState
         Gradients of the memory before the first step, each `(B, H, D)`, float32.
     """
-    dh = _unit_stride(dh)
+    dh = unit_columns(dh)
     B, T, H, D = h.shape
     dx, dstate = h.new_empty(B, T, 4, H, D), _memories(h, B, H, D)
     with torch.cuda.device_of(h):
         backward_kernel[(H, triton.cdiv(B, tiling.rows))](
             dh_ptr=dh,
             r_ptr=r.contiguous(),
-            **_named("d{}T_ptr", dfinal, letters="hcn"),
+            **state_arguments("dhT_ptr dcT_ptr dnT_ptr", dfinal),
             gates_ptr=saved.gates,
             memories_ptr=saved.memories,
             dx_ptr=dx,
-            **_named("d{}0_ptr", dstate),
+            **state_arguments("dh0_ptr dc0_ptr dn0_ptr dm0_ptr", dstate),
             B=B,
             T=T,
-            **_strides(dh, "bth", name="dh"),
-            **_mask(mask),
+            **strides("bth", dh=dh),
+            **mask_arguments(mask),
             **_launch(D, tiling, precision),
         )
     h0 = torch.zeros_like(h[:, 0]) if state is None else state.h.to(h.dtype)
@@ -162,42 +165,14 @@ def backward(
 
 
 def _launch(dim: int, tiling: ScanTiling, precision: Precision) -> dict[str, Any]:
-    half = precision == "bf16" and _COMPILED
     return {
         "D": dim,
         "BLOCK": padded(dim),
         "ROWS": tiling.rows,
-        "DOT": tl.bfloat16 if half else tl.float32,
-        "PRECISION": "tf32" if precision == "tf32" else "ieee",
-        "num_warps": tiling.warps,
-        "num_stages": tiling.stages,
-        "enable_fp_fusion": True,
+        **product_options(precision),
+        **compiler_options(warps=tiling.warps, stages=tiling.stages),
     }
-
-
-def _strides(x: Tensor, letters: str, *, name: str) -> dict[str, int]:
-    """Name the strides, in units that tell the compiler by how much they can be divided."""
-    unit = gcd(16, *x.stride()[:-1])
-    strides = zip(letters, x.stride(), strict=False)
-    return {f"{name}_{letter}": stride // unit for letter, stride in strides} | {"UNIT": unit}
-
-
-def _mask(mask: Tensor | None) -> dict[str, Tensor | int | None]:
-    if mask is None:
-        return {"mask_ptr": None, "mask_b": 0, "mask_t": 0}
-    return {"mask_ptr": mask.view(torch.uint8), "mask_b": mask.stride(0), "mask_t": mask.stride(1)}
-
-
-def _named(
-    pattern: str, state: SLSTMState | None, *, letters: str = "hcnm"
-) -> dict[str, Tensor | None]:
-    parts = (None,) * 4 if state is None else (x.float().contiguous() for x in state)
-    return {pattern.format(letter): x for letter, x in zip(letters, parts, strict=False)}
 
 
 def _memories(like: Tensor, *shape: int) -> SLSTMState:
     return SLSTMState(*(like.new_empty(shape, dtype=torch.float32) for _ in range(4)))
-
-
-def _unit_stride(x: Tensor) -> Tensor:
-    return x if x.stride(-1) == 1 else x.contiguous()

@@ -37,7 +37,7 @@ class ScanTiling(NamedTuple):
     rows
         Series of a program, a power of two, at least 16.
     warps
-        Warps of a program.
+        Warps of a program, on AMD half as many.
     stages
         Depth of the software pipeline; 1 is none.
     """
@@ -94,14 +94,13 @@ _MLSTM_BACKWARD: _Table = {
 
 
 # Head size, rounded up. A scan waits for its own last step, so that a step has to be short: no more
-# rows than a matrix unit takes, and a warp for every 8 columns (16 where a warp has 64 lanes) until
-# the registers are used up. What comes next is fetched by hand, so that one stage is enough.
-_SCAN: dict[int, dict[int, ScanTiling]] = {
-    # warps of 32 lanes, of 64 lanes
-    16: {32: ScanTiling(16, 2, 1), 64: ScanTiling(16, 1, 1)},
-    32: {32: ScanTiling(16, 4, 1), 64: ScanTiling(16, 2, 1)},
-    64: {32: ScanTiling(16, 8, 1), 64: ScanTiling(16, 4, 1)},
-    128: {32: ScanTiling(16, 8, 1), 64: ScanTiling(16, 8, 1)},
+# rows than a matrix unit takes, and a warp for every 8 columns, up to 8. What comes next is fetched
+# by hand, so that one stage is enough.
+_SCAN: dict[int, ScanTiling] = {
+    16: ScanTiling(16, 2, 1),
+    32: ScanTiling(16, 4, 1),
+    64: ScanTiling(16, 8, 1),
+    128: ScanTiling(16, 8, 1),
 }
 
 
@@ -140,7 +139,7 @@ def mlstm_tiling(key_dim: int, value_dim: int, precision: Precision, *, backward
     return tiling._replace(value_block=min(tiling.value_block, padded(value_dim)))
 
 
-def slstm_tiling(dim: int, precision: Precision, *, lanes: int = 32) -> ScanTiling:
+def slstm_tiling(dim: int, precision: Precision) -> ScanTiling:
     """Return the tiling of the sLSTM, forward and backward.
 
     Parameters
@@ -149,8 +148,6 @@ def slstm_tiling(dim: int, precision: Precision, *, lanes: int = 32) -> ScanTili
         The head size D, at most 128.
     precision
         Of the matrix products; so far all share one tiling.
-    lanes
-        Threads of a warp: 32, or 64 on AMD's data-centre parts.
 
     Returns
     -------
@@ -165,7 +162,7 @@ def slstm_tiling(dim: int, precision: Precision, *, lanes: int = 32) -> ScanTili
     block = padded(dim)
     if block not in _SCAN:
         raise ValueError(f"Heads of the sLSTM may hold at most {max(_SCAN)}, got D={dim}.")
-    return _SCAN[block][lanes]
+    return _SCAN[block]
 
 
 def scan_shared_bytes(dim: int, precision: Precision, *, lanes: int = 32) -> int:
@@ -173,8 +170,10 @@ def scan_shared_bytes(dim: int, precision: Precision, *, lanes: int = 32) -> int
 
     Parameters
     ----------
-    dim, precision, lanes
+    dim, precision
         As for `slstm_tiling`.
+    lanes
+        Threads of a warp: 32, or 64 on AMD's data-centre parts.
 
     Returns
     -------
@@ -194,7 +193,7 @@ def fits(dim: int, precision: Precision, shared_limit: int, *, lanes: int = 32) 
     Parameters
     ----------
     dim, precision, lanes
-        As for `slstm_tiling`.
+        As for `scan_shared_bytes`.
     shared_limit
         Shared memory of a program, as the device states it.
 

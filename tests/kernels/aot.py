@@ -1,21 +1,25 @@
-"""Compile kernels ahead of time, for devices that need not be there, and read what they use.
+"""Record the launches of kernels, and compile them for devices that need not be there.
 
-As a script: `python aot.py TARGET < specs.json`, one line of JSON for each spec. It wants a process
-of its own, without TRITON_INTERPRET, since kernels must be real ones.
+As a script: `python aot.py TARGET < launches.json`, a line of JSON for each: what it uses, or with
+`names` for TARGET the name of its binary. It wants a process of its own, without TRITON_INTERPRET,
+since kernels must be real ones.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 import triton
 import triton.language as tl
 from triton.backends.compiler import GPUTarget
@@ -27,29 +31,35 @@ TARGETS = {
     "sm_100": GPUTarget("cuda", 100, 32),
     "gfx942": GPUTarget("hip", "gfx942", 64),
 }
+PROCESSES = 2
 
 
-class Spec(NamedTuple):
-    """One way to compile a kernel.
+class Launch(NamedTuple):
+    """A kernel, `"module:name"`, and its arguments, as JSON knows them.
 
-    Attributes
-    ----------
-    kernel
-        Where it stands, `"module:name"`.
-    constexprs
-        Values of the arguments known to the compiler: None for a pointer that is left out,
-        `"tl.bfloat16"` for a type.
-    pointers
-        Element types of the pointers, such as `"bf16"`.
-    warps, stages
-        Of the launch; on AMD half as many warps, twice as wide, and one stage.
+    A tensor is `{"type": "bf16", "aligned": True}`, a type is `"tl.bf16"`.
     """
 
     kernel: str
-    constexprs: Mapping[str, Any]
-    pointers: Mapping[str, str]
-    warps: int
-    stages: int
+    arguments: Mapping[str, Any]
+    options: Mapping[str, Any]
+
+
+class Recorder:
+    """Takes the place of a kernel, and notes its launches instead of running them."""
+
+    def __init__(self, kernel: Any, launches: list[Launch]) -> None:
+        self.kernel = f"{kernel.fn.__module__}:{kernel.fn.__name__}"
+        self.names = set(kernel.arg_names)
+        self.launches = launches
+
+    def __getitem__(self, grid: tuple[int, ...]) -> Callable[..., None]:
+        return self._record
+
+    def _record(self, **arguments: Any) -> None:
+        known = {name: _to_json(x) for name, x in arguments.items() if name in self.names}
+        options = {name: x for name, x in arguments.items() if name not in self.names}
+        self.launches.append(Launch(self.kernel, known, options))
 
 
 class Resources(NamedTuple):
@@ -60,38 +70,73 @@ class Resources(NamedTuple):
     registers: int
 
 
-def compile_spec(spec: Spec, target: str) -> Resources:
-    """Compile for one of `TARGETS`; what is neither pointer nor constant is a 32-bit integer."""
-    module, _, name = spec.kernel.partition(":")
+def ask(target: str, launches: Sequence[Launch]) -> list[Any]:
+    """Run this file over `launches` in several processes, and return what it says of each."""
+    environment = {name: x for name, x in os.environ.items() if name != "TRITON_INTERPRET"}
+
+    def run(share: Sequence[Launch]) -> list[Any]:
+        done = subprocess.run(
+            [sys.executable, __file__, target],
+            input=json.dumps(share),
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    answers: list[Any] = [None] * len(launches)
+    with ThreadPoolExecutor(PROCESSES) as pool:
+        shares = [launches[first::PROCESSES] for first in range(PROCESSES)]
+        for first, found in enumerate(pool.map(run, shares)):
+            answers[first::PROCESSES] = found
+    return answers
+
+
+def compile_launch(launch: Launch, target: str) -> Resources:
+    """Compile for one of `TARGETS`."""
+    source = _source(launch)
+    compiled = triton.compile(source, target=TARGETS[target], options=dict(launch.options))
+    read = _read_amd if TARGETS[target].backend == "hip" else _read_nvidia
+    return Resources(compiled.metadata.shared, *read(compiled.asm))
+
+
+def binary_name(launch: Launch) -> str:
+    """Return what is the same for all launches that share a binary."""
+    source = _source(launch)
+    kinds = [launch.kernel, source.signature, source.constants, source.attrs, launch.options]
+    return " ".join(map(str, kinds))
+
+
+def _source(launch: Launch) -> ASTSource:
+    module, _, name = launch.kernel.partition(":")
     kernel = getattr(import_module(module), name)
     signature, constants, attributes = {}, {}, {}
     for place, param in enumerate(kernel.params):
-        if param.name in spec.constexprs:
+        x = launch.arguments[param.name]
+        if param.is_constexpr or x is None:
             signature[param.name] = "constexpr"
-            constants[(place,)] = _value(spec.constexprs[param.name])
-        elif param.name in spec.pointers:
-            signature[param.name] = f"*{spec.pointers[param.name]}"
-            attributes[(place,)] = [["tt.divisibility", 16]]
+            constants[(place,)] = _from_json(x)
+        elif isinstance(x, dict):
+            signature[param.name] = f"*{x['type']}"
+            if x["aligned"] and not param.do_not_specialize_on_alignment:
+                attributes[(place,)] = [["tt.divisibility", 16]]
         elif param.do_not_specialize:
             signature[param.name] = "i32"
         else:
             raise ValueError(f"`{param.name}` would compile {name} anew for every kind of value.")
-    amd = TARGETS[target].backend == "hip"
-    compiled = triton.compile(
-        ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=attributes),
-        target=TARGETS[target],
-        options={
-            "num_warps": max(1, spec.warps // 2) if amd else spec.warps,
-            "num_stages": 1 if amd else spec.stages,
-            "enable_fp_fusion": True,
-        },
-    )
-    read = _read_amd if amd else _read_nvidia
-    return Resources(compiled.metadata.shared, *read(compiled.asm))
+    return ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=attributes)
 
 
-def _value(x: Any) -> Any:
-    return getattr(tl, x.removeprefix("tl.")) if isinstance(x, str) and x[:3] == "tl." else x
+def _to_json(x: Any) -> Any:
+    if isinstance(x, torch.Tensor):
+        kinds = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.uint8: "u8"}
+        return {"type": kinds[x.dtype], "aligned": x.data_ptr() % 16 == 0}
+    return f"tl.{x.name}" if isinstance(x, tl.dtype) else x
+
+
+def _from_json(x: Any) -> Any:
+    return tl.dtype(x[3:]) if isinstance(x, str) and x[:3] == "tl." else x
 
 
 def _read_nvidia(asm: Mapping[str, Any]) -> tuple[int, int]:
@@ -117,10 +162,15 @@ def _only(pattern: str, text: str) -> str:
     return found
 
 
+def _answer(launch: Launch, target: str) -> Any:
+    if target == "names":
+        return binary_name(launch)
+    try:
+        return compile_launch(launch, target)._asdict()
+    except Exception as error:  # whatever the compiler says belongs into the report of a test
+        return {"error": f"{type(error).__name__}: {error}"}
+
+
 if __name__ == "__main__":
     for fields in json.load(sys.stdin):
-        try:
-            answer = compile_spec(Spec(**fields), sys.argv[1])._asdict()
-        except Exception as error:  # whatever the compiler says belongs into the report of a test
-            answer = {"error": f"{type(error).__name__}: {error}"}
-        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.write(json.dumps(_answer(Launch(*fields), sys.argv[1])) + "\n")

@@ -1,14 +1,9 @@
 """Uninitialised memory holds NaN in every test of the kernels, so that none is read unnoticed."""
 
-import os
 from collections.abc import Iterator
 
 import pytest
 import torch
-
-# Triton reads this when a kernel is decorated, hence before any test imports one.
-if not torch.cuda.is_available():
-    os.environ["TRITON_INTERPRET"] = "1"
 
 
 @pytest.fixture(autouse=True)

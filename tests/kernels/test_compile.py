@@ -1,158 +1,197 @@
 """Every kernel with every tiling compiles for each GPU, within its memory and its registers.
 
-No GPU is needed. The kernels are compiled in other processes, one for each test, since in this one
-they run in the interpreter. A repeated run takes them from Triton's cache.
+No GPU is needed. The launchers run as they are, on the CPU, but with a `Recorder` in the place of
+each kernel; what it notes is compiled in other processes, since in this one kernels run in the
+interpreter. A repeated run takes them from Triton's cache.
 """
 
-import json
-import os
-import subprocess
-import sys
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import product
+from typing import Any, get_args
 
 import pytest
+import torch
 
-from xlstm_ts.kernels.tiling import mlstm_tiling, padded
+from tests.kernels.aot import TARGETS, Launch, Recorder, ask
+from xlstm_ts.kernels import launch, mlstm_triton, slstm_triton
+from xlstm_ts.kernels.precision import Precision
+from xlstm_ts.kernels.states import MLSTMState, SLSTMState
+from xlstm_ts.kernels.tiling import fits, mlstm_tiling, padded, scan_shared_bytes, slstm_tiling
 
-# Shared memory that one program may use, KiB.
-SHARED = {"sm_80": 163, "sm_90": 227, "sm_100": 227, "gfx942": 64}
-HEADS, PRECISIONS = (16, 32, 64, 128), ("fp32", "tf32", "bf16")
-JIT = "xlstm_ts.kernels.mlstm_jit"
-
-SMALL = {"q", "k", "v", "i", "f", "h", "dh", "dv"}  # pointers to the caller's dtype
-FORWARD = SMALL - {"dh", "dv"} | {"d", "mc", "c0", "n0", "m0", "c", "n", "m"}
-BACKWARD = SMALL | {"d", "mc", "c0", "n0", "m0", "c1", "n1", "m1", "dc1", "dn1", "dc0", "dn0"}
-BACKWARD |= {"dm0", "dq", "dk", "di", "df"}
-UNUSED = {
-    "forward": {"g"},
-    "backward": {"g"},
-    "forward borders": {"h", "d", "mc", "c0", "n0", "m0"},
-    "backward borders": {"dq", "dk", "dv", "di", "df", "c1", "n1", "dc1", "dn1", "dm0"},
-}
-OPTIONAL = {"mask", "c0", "n0", "m0", "c1", "n1", "m1", "dc1", "dn1", "dc0", "dn0", "dm0"}
+# Shared memory that one program may use, bytes.
+SHARED = {"sm_80": 163 << 10, "sm_90": 227 << 10, "sm_100": 227 << 10, "gfx942": 64 << 10}
+HEADS, PRECISIONS = (16, 32, 64, 128), get_args(Precision)
+# Each head size once, and beyond that what spills most.
+OTHERS: tuple[tuple[int, Precision], ...] = (
+    (16, "bf16"),
+    (32, "tf32"),
+    (64, "tf32"),
+    (64, "bf16"),
+    (128, "fp32"),
+    (128, "bf16"),
+)
+FLOATS = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
 
 
-def mlstm_spec(
-    role: str, K: int, V: int, precision: str, *, optional: bool = True
-) -> dict[str, Any]:
-    """Return one launch of the mLSTM; without what is optional it has no state and no mask."""
-    backward = role.startswith("backward")
-    tiling = mlstm_tiling(K, V, precision, backward=backward)
-    dtype = "bf16" if precision == "bf16" else "fp32"
-    pointers = dict.fromkeys({*(BACKWARD if backward else FORWARD), "g"}, "fp32")
-    pointers |= {name: dtype for name in pointers if name in SMALL} | {"mask": "u8"}
-    if tiling.value_block >= V:
-        pointers |= {name: dtype for name in ("dq", "dk", "di", "df") if name in pointers}
-    left_out = UNUSED[role] | (set() if optional else OPTIONAL)
-    return {
-        "kernel": f"{JIT}:{'backward' if backward else 'forward'}_kernel",
-        "constexprs": {
-            **dict.fromkeys(left_out),
-            "K": K,
-            "V": V,
-            "L": tiling.chunk,
-            "BK": padded(K),
-            "BV": tiling.value_block,
-            "UNIT": 16 if K % 16 == V % 16 == 0 else 8,
-            "PRECISION": "tf32" if precision == "tf32" else "ieee",
-            "DOT": "tl.bfloat16" if precision == "bf16" else "tl.float32",
-        },
-        "pointers": {name: kind for name, kind in pointers.items() if name not in left_out},
-        "warps": tiling.warps,
-        "stages": tiling.stages,
+@contextmanager
+def recording(target: str) -> Iterator[list[Launch]]:
+    """Note the launches of both cells as they would be on `target`."""
+    launches: list[Launch] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(launch, "INTERPRETED", False)
+        patch.setattr(launch, "AMD", TARGETS[target].backend == "hip")
+        for module in (mlstm_triton, slstm_triton):
+            for name in vars(module).keys() & {"forward_kernel", "backward_kernel", "join_kernel"}:
+                patch.setattr(module, name, Recorder(getattr(module, name), launches))
+        yield launches
+
+
+def launch_mlstm(
+    K: int, V: int, precision: Precision, *, B=2, T=40, segments=1, optional=True
+) -> None:
+    """Launch both ways; without what is optional there is neither state nor mask."""
+    dtype = FLOATS[precision]
+    q, k, v = (torch.empty(B, T, 1, D, dtype=dtype) for D in (K, K, V))
+    i, f = torch.empty(B, T, 1, dtype=dtype), torch.empty(B, T, 1, dtype=dtype)
+    state = MLSTMState(torch.empty(B, 1, K, V), torch.empty(B, 1, K), torch.empty(B, 1))
+    common: dict[str, Any] = {
+        "state": state if optional else None,
+        "mask": torch.ones(B, T, dtype=torch.bool) if optional else None,
+        "precision": precision,
+        "segments": segments,
     }
+    tilings = [mlstm_tiling(K, V, precision, backward=backward) for backward in (False, True)]
+    h, c, n, m, d, mc = mlstm_triton.forward(q, k, v, i, f, tiling=tilings[0], **common)
+    common |= {"q": q, "k": k, "v": v, "i": i, "f": f, "h": h, "d": d, "mc": mc}
+    dc, dn = (c, n) if optional else (None, None)
+    mlstm_triton.backward(v, dc, dn, final=MLSTMState(c, n, m), tiling=tilings[1], **common)
 
 
-def join_spec(*, reverse: bool) -> dict[str, Any]:
-    return {
-        "kernel": f"{JIT}:join_kernel",
-        "constexprs": {"REVERSE": reverse, "BLOCK": 1024},
-        "pointers": dict.fromkeys(("x", "m", "g", "m_out"), "fp32"),
-        "warps": 4,
-        "stages": 1,
+def launch_slstm(D: int, precision: Precision, *, B=2, T=40, optional=True) -> None:
+    """Launch both ways; without what is optional nothing is given or saved but what must be."""
+    x, r, b = torch.empty(B, T, 4, 1, D), torch.empty(1, 4, D, D), torch.empty(4, 1, D)
+    state = SLSTMState(*torch.empty(4, B, 1, D).unbind())
+    common: dict[str, Any] = {
+        "state": state if optional else None,
+        "mask": torch.ones(B, T, dtype=torch.bool) if optional else None,
+        "tiling": slstm_tiling(D, precision),
+        "precision": precision,
     }
+    h, final, saved = slstm_triton.forward(x.to(FLOATS[precision]), r, b, **common)
+    slstm_triton.backward(h, final if optional else None, r=r, h=h, saved=saved, **common)
+    if not optional:
+        slstm_triton.forward(x.to(FLOATS[precision]), r, b, save=False, **common)
 
 
-def resources(target: str, specs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    environment = {name: x for name, x in os.environ.items() if name != "TRITON_INTERPRET"}
-    done = subprocess.run(
-        [sys.executable, Path(__file__).with_name("aot.py"), target],
-        input=json.dumps(list(specs)),
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
-
-
-def check(target: str, specs: Mapping[Any, Mapping[str, Any]], spill: Mapping[Any, int]) -> None:
-    """Hold each spec to the memory of its target, and to as many spilled bytes of a thread."""
-    found = dict(zip(specs, resources(target, list(specs.values())), strict=True))
-    for name, used in found.items():
-        assert "error" not in used, (target, name, used)
+def compile_within(target: str, launches: list[Launch]) -> list[Any]:
+    """Hold launches to the shared memory of their target, and threads to what they may spill."""
+    launches = list({str(one): one for one in launches}.values())
+    found = list(zip(launches, ask(target, launches), strict=True))
+    failed = {place(one): used for one, used in found if "error" in used}
+    assert failed == {}, target
     over = {
-        name: used
-        for name, used in found.items()
-        if used["shared"] > SHARED[target] * 1024 or used["spill_bytes"] > spill[name]
+        place(one): used
+        for one, used in found
+        if used["shared"] > SHARED[target] or used["spill_bytes"] > spill_budget(one)
     }
     assert over == {}, target
+    return found
 
 
-def budget(size: int, precision: str) -> int:
+def spill_budget(one: Launch) -> int:
     """Return the bytes that a thread may spill; kilobytes would cost more than the loads."""
-    if size == 128:
-        return {"fp32": 448, "tf32": 128, "bf16": 320}[precision]
-    return {16: 192, 32: 128, 64: 256}[size]
+    arguments = one.arguments
+    if "ROWS" in arguments:  # an sLSTM: what is set aside before the loop, and read back after it
+        return 128
+    if "REVERSE" in arguments:
+        return 0
+    size = padded(max(arguments["K"], arguments["V"]))
+    if size < 128:
+        return {16: 192, 32: 128, 64: 256}[size]
+    if arguments["DOT"] == "tl.bf16":
+        return 320
+    return 128 if arguments["PRECISION"] == "tf32" else 448
 
 
-def check_mlstm(target: str, cases: Sequence[tuple[str, int, str]]) -> None:
-    specs = {case: mlstm_spec(case[0], case[1], case[1], case[2]) for case in cases}
-    check(target, specs, {case: budget(*case[1:]) for case in cases})
+def place(one: Launch) -> str:
+    sizes = ("K", "V", "D", "DOT", "PRECISION")
+    return f"{one.kernel} {[one.arguments[name] for name in sizes if name in one.arguments]}"
 
 
-def grid(role: str) -> list[tuple[str, int, str]]:
-    return [(role, size, precision) for size in HEADS for precision in PRECISIONS]
+def check_slstm(target: str, cases: Sequence[tuple[int, Precision]], *, optional=True) -> None:
+    with recording(target) as launches:
+        for case in cases:
+            launch_slstm(*case, optional=optional)
+    for one, used in compile_within(target, launches):
+        precision = "bf16" if one.arguments["DOT"] == "tl.bf16" else "fp32"
+        stated = scan_shared_bytes(one.arguments["D"], precision, lanes=TARGETS[target].warp_size)
+        assert used["shared"] <= stated <= SHARED[target], place(one)
 
 
-@pytest.mark.parametrize("role", ["forward", "backward"])
-def test_mlstm_for_sm_90(role: str) -> None:
-    check_mlstm("sm_90", grid(role))
-
-
-@pytest.mark.parametrize("target", ["sm_80", "sm_100", "gfx942"])
-def test_mlstm_of_wide_heads(target: str) -> None:
-    sizes = ((64, "bf16"), (128, "tf32"))
-    check_mlstm(target, [(role, *size) for role in ("forward", "backward") for size in sizes])
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("role", ["forward", "backward"])
-@pytest.mark.parametrize("target", ["sm_80", "sm_100", "gfx942"])
-def test_mlstm(target: str, role: str) -> None:
-    check_mlstm(target, grid(role))
-
-
-@pytest.mark.parametrize("target", ["sm_90", pytest.param("gfx942", marks=pytest.mark.slow)])
-def test_mlstm_without_state_and_with_odd_heads(target: str) -> None:
-    cases = [(32, 32, "bf16"), (24, 8, "tf32"), (16, 128, "bf16"), (100, 16, "tf32")]
-    specs = {
-        (role, *case): mlstm_spec(role, *case, optional=False)
-        for role in ("forward", "backward")
-        for case in cases
+def within(target: str) -> set[tuple[int, Precision]]:
+    lanes = TARGETS[target].warp_size
+    return {
+        (D, precision)
+        for D, precision in product(HEADS, PRECISIONS)
+        if fits(D, precision, SHARED[target], lanes=lanes)
     }
-    check(target, specs, dict.fromkeys(specs, 320))
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_mlstm_for_sm_90(precision: Precision) -> None:
+    with recording("sm_90") as launches:
+        for D in HEADS:
+            launch_mlstm(D, D, precision, segments=2)
+    compile_within("sm_90", launches)
+
+
+def test_slstm_for_sm_90() -> None:
+    check_slstm("sm_90", sorted(within("sm_90")))
+
+
+@pytest.mark.parametrize("target", ["sm_80", "sm_100", "gfx942"])
+def test_mlstm_for_others(target: str) -> None:
+    with recording(target) as launches:
+        for D, precision in OTHERS:
+            launch_mlstm(D, D, precision, segments=2)
+    compile_within(target, launches)
+
+
+@pytest.mark.parametrize("target", ["sm_80", "sm_100", "gfx942"])
+def test_slstm_for_others(target: str) -> None:
+    cases = {(16, "tf32"), (32, "bf16"), (64, "fp32"), (128, "bf16"), (128, "tf32")}
+    check_slstm(target, sorted(cases & within(target)))
+
+
+@pytest.mark.parametrize("target", ["sm_90", "gfx942"])
+def test_without_state_and_with_odd_heads(target: str) -> None:
+    with recording(target) as launches:
+        for K, V, precision in ((32, 32, "bf16"), (24, 8, "tf32"), (16, 128, "bf16")):
+            launch_mlstm(K, V, precision, optional=False)
+        launch_mlstm(100, 16, "tf32")
+    compile_within(target, launches)
+    check_slstm(target, [(24, "tf32"), (64, "bf16")], optional=False)
+
+
+def test_only_what_fits_is_said_to_fit() -> None:
+    everything, too_large = set(product(HEADS, PRECISIONS)), {(128, "fp32"), (128, "tf32")}
+    assert within("gfx942") == everything
+    for target in ("sm_80", "sm_90", "sm_100"):
+        assert within(target) == everything - too_large
+    with recording("sm_90") as launches:
+        launch_slstm(128, "fp32")
+    assert all(used["shared"] > SHARED["sm_90"] for used in ask("sm_90", launches))
 
 
 @pytest.mark.parametrize(
-    "target",
-    ["sm_90", *(pytest.param(name, marks=pytest.mark.slow) for name in ("sm_80", "sm_100"))],
+    ("form", "binaries"), [("slstm", 2), ("mlstm", 2), ("mlstm in segments", 7)]
 )
-def test_borders_of_segments(target: str) -> None:
-    sizes = ((16, "bf16"), (64, "tf32"), (128, "bf16"))
-    roles = ("forward borders", "backward borders")
-    check_mlstm(target, [(role, *size) for role in roles for size in sizes])
-    joins = {reverse: join_spec(reverse=reverse) for reverse in (False, True)}
-    check(target, joins, dict.fromkeys(joins, 0))
+def test_new_lengths_and_batches_compile_nothing(form: str, binaries: int) -> None:
+    with recording("sm_90") as launches:
+        for B, T in product((1, 2, 15, 16, 17), (33, 48, 64, 65)):
+            if form == "slstm":
+                launch_slstm(24, "bf16", B=B, T=T)
+            else:
+                launch_mlstm(24, 8, "bf16", B=B, T=T, segments=2 if "segments" in form else 1)
+    assert len(set(ask("names", launches))) == binaries

@@ -1,21 +1,17 @@
 """The sLSTM kernels against the golden vectors and the reference; interpreted without a GPU."""
 
-from itertools import cycle, product
-
 import pytest
 import torch
 
 from tests.kernels.test_golden import SLSTM_CASES, slstm_errors, tolerance, worst
 from xlstm_ts.kernels import ops, reference
 from xlstm_ts.kernels.states import SLSTMState
-from xlstm_ts.kernels.tiling import fits, slstm_tiling
+from xlstm_ts.kernels.tiling import slstm_tiling
 
 pytest.importorskip("triton")
 slstm_triton = pytest.importorskip("xlstm_ts.kernels.slstm_triton")
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-LANES = 64 if torch.version.hip else 32
-LENGTHS, WIDTHS, BATCHES = (1, 15, 17, 63, 130), (4, 8, 16, 24, 32, 64, 128), (1, 3, 17)
 
 # B, T, H, D, with a state, with a mask: every size once, and what one of them can hide.
 SHAPES = [
@@ -23,6 +19,7 @@ SHAPES = [
     (3, 1, 2, 16, True, False),
     (1, 15, 2, 8, False, False),
     (17, 15, 2, 24, True, True),
+    (3, 16, 1, 32, False, True),
     (3, 17, 3, 16, True, True),
     (17, 17, 1, 64, False, True),
     (1, 17, 1, 128, True, False),
@@ -31,11 +28,7 @@ SHAPES = [
     (3, 63, 1, 64, True, False),
     (3, 130, 1, 4, True, True),
     (1, 130, 1, 24, False, False),
-]
-KINDS = cycle([(False, False), (True, True), (False, True), (True, False)])
-GRID = [
-    (B, T, 1, D, *kind)
-    for (T, D, B), kind in zip(product(LENGTHS, WIDTHS, BATCHES), KINDS, strict=False)
+    (1, 500, 1, 8, True, True),
 ]
 
 
@@ -45,7 +38,7 @@ class Scan(torch.autograd.Function):
         ctx.options = {
             "mask": mask,
             "state": SLSTMState(*state) if state else None,
-            "tiling": slstm_tiling(x.shape[-1], precision, lanes=LANES),
+            "tiling": slstm_tiling(x.shape[-1], precision),
             "precision": precision,
         }
         h, final, ctx.saved = slstm_triton.forward(x, r, b, **ctx.options)
@@ -97,15 +90,6 @@ def results(form, parts, mask, **options) -> dict[str, torch.Tensor]:
     return {"h": h, **final._asdict(), **dict(zip(names, grads, strict=False))}
 
 
-def check_against_reference(shape) -> None:
-    B, T, H, D, state, mask = shape
-    parts, present = draw(B, T, H, D, state=state, mask=mask)
-    got = results(run, parts, present)
-    truth = results(reference.slstm, [part.double() for part in parts], present)
-    errors = {name: worst(got[name], value) for name, value in truth.items()}
-    assert {name: error for name, error in errors.items() if not error <= 5e-6} == {}
-
-
 @pytest.mark.skipif(not SLSTM_CASES, reason="no golden vectors")
 @pytest.mark.parametrize("case", SLSTM_CASES)
 def test_golden(case: str) -> None:
@@ -115,14 +99,13 @@ def test_golden(case: str) -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_odd_shapes(shape) -> None:
-    check_against_reference(shape)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("shape", GRID, ids=str)
-def test_grid(shape) -> None:
-    check_against_reference(shape)
+def test_equals_reference(shape) -> None:
+    B, T, H, D, state, mask = shape
+    parts, present = draw(B, T, H, D, state=state, mask=mask)
+    got = results(run, parts, present)
+    truth = results(reference.slstm, [part.double() for part in parts], present)
+    errors = {name: worst(got[name], value) for name, value in truth.items()}
+    assert {name: error for name, error in errors.items() if not error <= 5e-6} == {}
 
 
 def test_memory_is_poisoned() -> None:
@@ -170,7 +153,7 @@ def launch(x, r, b, *state, mask, dh, dtype=torch.float32, precision="fp32"):
     options = {
         "mask": mask,
         "state": SLSTMState(*(part.to(DEVICE) for part in state)),
-        "tiling": slstm_tiling(x.shape[-1], precision, lanes=LANES),
+        "tiling": slstm_tiling(x.shape[-1], precision),
         "precision": precision,
     }
     h, final, saved = slstm_triton.forward(x, r, b, **options)
@@ -199,7 +182,7 @@ def test_nothing_saved_without_a_backward_pass() -> None:
         *inputs[:3],
         state=SLSTMState(*inputs[3:]),
         mask=mask.to(DEVICE),
-        tiling=slstm_tiling(8, "fp32", lanes=LANES),
+        tiling=slstm_tiling(8, "fp32"),
         precision="fp32",
         save=False,
     )
@@ -231,14 +214,3 @@ def test_half_precision_stays_close(precision: str, dtype: torch.dtype) -> None:
     assert {part.dtype for part in (*got[1:5], *got[6:])} == {torch.float32}
     for a, b in zip(got, expected, strict=True):
         assert (a.float() - b).norm() <= 3e-2 * b.norm()
-
-
-def test_limits_of_the_chip() -> None:
-    consumer, a100, h100 = 99 * 1024, 163 * 1024, 227 * 1024
-    assert fits(64, "fp32", consumer)
-    assert not fits(128, "bf16", consumer)
-    assert fits(128, "bf16", a100)
-    assert not fits(128, "tf32", h100)
-    assert not fits(129, "bf16", h100)
-    with pytest.raises(ValueError, match="at most 128"):
-        slstm_tiling(129, "bf16")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from xlstm_ts.kernels.tiling import mlstm_tiling, padded
+from xlstm_ts.kernels.tiling import fits, mlstm_tiling, padded, slstm_tiling
 
 
 def test_heads_are_padded_to_powers_of_two() -> None:
@@ -24,3 +24,12 @@ def test_tilings_are_powers_of_two(K, V, precision, backward) -> None:
 def test_a_head_may_be_too_large() -> None:
     with pytest.raises(ValueError, match="at most 128, got K=129 and V=16"):
         mlstm_tiling(129, 16, "bf16", backward=False)
+    with pytest.raises(ValueError, match="at most 128, got D=129"):
+        slstm_tiling(129, "bf16")
+
+
+def test_what_fits_on_consumer_parts() -> None:
+    limit = 99 * 1024
+    assert fits(64, "fp32", limit)
+    assert not fits(128, "bf16", limit)
+    assert not fits(129, "bf16", 227 * 1024)
