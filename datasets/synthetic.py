@@ -10,6 +10,7 @@ the bearing temperature with a lag, the vibration and, inversely, the pressure:
     pressure      regulated, sags under load
 """
 
+from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
@@ -78,8 +79,8 @@ def make_sensor_stream(
         Number of faults, none overlapping. From five on, every kind occurs: "spike", "stuck",
         "drift", "level_shift" and "broken_correlation".
     missing : float, default 0.01
-        Share of missing readings, 0 to 0.5: about half are single readings of one sensor, half
-        are bursts of 4 to 12 readings in which the whole machine is silent.
+        Share of missing readings to expect, 0 to 0.5: about half are single readings of one
+        sensor, half are bursts of 4 to 12 readings in which the whole machine is silent.
     fault_free : float, default 0.5
         First part of the stream that holds no fault, 0 to below 1: room to train in.
     freq : str, default "h"
@@ -105,6 +106,7 @@ def make_sensor_stream(
     ((2688, 5), 0)
     """
     step = _step_hours(freq)
+    _check_whole(n_readings=n_readings, n_faults=n_faults)
     first = _first_faulty(n_readings, fault_free=fault_free, n_faults=n_faults)
     _check_missing(missing)
     clean_rng, fault_rng, missing_rng = np.random.default_rng(random_state).spawn(3)
@@ -129,6 +131,12 @@ def _step_hours(freq: str) -> float:
             f"`freq` must be a fixed step of at most 12 hours, got {freq!r}; use 'h' or '5min'."
         )
     return hours
+
+
+def _check_whole(**counts: int) -> None:
+    for name, count in counts.items():
+        if not isinstance(count, Integral):
+            raise ValueError(f"`{name}` must be a whole number, got {count!r}; use int(...).")
 
 
 def _first_faulty(n_readings: int, *, fault_free: float, n_faults: int) -> int:
@@ -200,9 +208,11 @@ def _lag(signal: _Array, *, step: float, tau: float) -> _Array:
 def _draw_missing(
     rng: np.random.Generator, *, shape: tuple[int, ...], rate: float
 ) -> NDArray[np.bool_]:
-    lost = rng.random(shape) < rate / 2
-    # Half the rate, over the mean length of a burst, which is half the sum of its bounds.
-    starts = rng.integers(shape[0], size=round(shape[0] * rate / sum(_BURST)))
+    # Singles and bursts each spare sqrt(1 - rate): they fall together, and so do bursts, yet the
+    # share lost to either is the rate.
+    lost = rng.random(shape) < 1 - np.sqrt(1 - rate)
+    # The mean length of a burst is half the sum of its bounds.
+    starts = rng.integers(shape[0], size=round(-np.log1p(-rate) * shape[0] / sum(_BURST)))
     lengths = rng.integers(*_BURST, endpoint=True, size=starts.size)
     for start, length in zip(starts, lengths, strict=True):
         lost[start : start + length] = True

@@ -34,9 +34,11 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         {"xlstm_ts.model", "xlstm_ts.losses", "xlstm_ts.windows"},
         {"torch"},
     ),
-    "xlstm_ts.frames": (set(), {"pandas"}),
+    "xlstm_ts.advice": (set(), {"pandas"}),
+    "xlstm_ts.frames": ({"xlstm_ts.advice"}, {"pandas"}),
     "xlstm_ts.seasons": ({"xlstm_ts.frames"}, {"pandas"}),
     "xlstm_ts.evaluation": ({"xlstm_ts.model", "xlstm_ts.frames"}, {"torch"}),
+    "xlstm_ts.tables": (set(), {"pandas"}),
     "xlstm_ts.plotting": (set(), {"pandas", "matplotlib"}),
     "xlstm_ts.persistence": (
         {f"xlstm_ts.{name}" for name in ("config", "files", "frames", "model", "training")},

@@ -1,5 +1,6 @@
 """What comes in is checked once; what goes out is the same kind of object, continued in time."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,10 @@ FAULTS = {
     "text": (pd.Series(["1", "2"], name="load"), "'load' has dtype .*to_numeric"),
     "complex": (np.array([1j, 2]), "dtype complex128"),
     "infinite": (pd.DataFrame({"a": [1, 2], "b": [1, np.inf]}), "'b' is inf at position 1"),
+    "beyond float32": (
+        pd.DataFrame({"a": [1, 2], "b": [1, -1e39]}),
+        r"'b' is -1e\+39 at position 1 \(1\); .*float32",
+    ),
     "silent": (pd.DataFrame({"a": [1, 2], "b": [np.nan, np.nan]}), "'b' has no reading"),
     "same names": (pd.DataFrame([[1, 2]], columns=["a", "a"]), "more than one column named 'a'"),
     "twice": (pd.Series(1.0, HOURS[[0, 1, 1, 2]]), r"again at position 2; .*duplicated"),
@@ -67,6 +72,21 @@ FAULTS = {
     "gap": (pd.Series(1.0, HOURS.delete(7)), r"before position 7 .*asfreq\('h'\)"),
     "counted gap": (pd.Series(1.0, [0, 1, 5]), "5 at position 2, expected 2"),
     "names as index": (pd.Series([1.0, 2.0], ["a", "b"]), "to_datetime"),
+    "durations as index": (
+        pd.Series(1.0, pd.to_timedelta([0, 1], unit="h")),
+        r"index of timedelta64.*; add the time of the start, .*reset_index\(drop=True\)",
+    ),
+    "floats as index": (pd.Series(1.0, [0.0, 1.0]), r"index of float64.*; use .*astype\(int\)"),
+    "levels as index": (
+        pd.Series(1.0, pd.MultiIndex.from_tuples([("a", 0), ("a", 1)])),
+        r"index of several levels.*; give one series at a time",
+    ),
+    "dates as column": (
+        pd.DataFrame({"date": HOURS, "load": 1.0}),
+        r"'date' has dtype datetime64.*set_index\('date'\)",
+    ),
+    "dates as text": (pd.DataFrame({"date": ["2024-01-01"], "load": 1.0}), r"y\.pop\('date'\)"),
+    "durations": (pd.Series(HOURS - HOURS[0]), r"total_seconds"),
     "no time": (pd.Series(1.0, pd.DatetimeIndex(["2024", None])), "no time at position 1"),
     "one reading": (pd.Series(1.0, stepless(HOURS[:1])), "step is unknown"),
 }
@@ -85,6 +105,66 @@ def test_real_file_with_a_stamp_twice(data_home: Path) -> None:
     weather.index = pd.to_datetime(weather.index)
     with pytest.raises(SeriesError, match="2020-05-12 06:00:00 more than once"):
         read_panel(weather)
+
+
+DAYS = pd.date_range("2024-01-01", periods=60)
+WORKDAYS = DAYS[DAYS.day_of_week < 5]
+MONTHS = pd.date_range("2024-01-01", periods=30, freq="MS")
+JITTER = pd.to_timedelta(RNG.integers(-9, 10, 50), unit="s")
+IRREGULAR = {
+    "gap": (HOURS.delete(7), "asfreq('h')"),
+    "most of a year": (HOURS.append(HOURS + pd.Timedelta("300D")), "asfreq('h')"),
+    "rarely an hour": (HOURS[[0, 2, 3, 5, 7, 9]], "asfreq('h')"),
+    "holiday": (WORKDAYS.delete(8), "asfreq('B')"),
+    "summer time": (
+        stepless(pd.date_range("2024-03-20", periods=30, tz="Europe/Rome").delete(5)),
+        "asfreq('D')",
+    ),
+    "week": (DAYS[::7].delete(3), "asfreq('W-MON')"),
+    "month": (MONTHS.delete(3), "asfreq('MS')"),
+    "end of month": (pd.date_range("2024", periods=9, freq="ME").delete(3), "asfreq('ME')"),
+    "middle of month": (MONTHS + pd.Timedelta("14D"), "to_period('M')"),
+    "middle of quarter": (MONTHS[::3] + pd.Timedelta("14D"), "to_period('Q')"),
+    "jitter": (HOURS + JITTER, "round('1h')"),
+    "jitter abroad": ((HOURS + JITTER).tz_localize("Europe/Rome"), "round('1h')"),
+    "jitter across months": (MONTHS.delete(9) + 3600 * JITTER[:29], "resample('MS').mean()"),
+    "every other day": (DAYS[::2].delete(5), "asfreq('48h')"),
+    "any time": (HOURS[0] + pd.to_timedelta([0, 9, 20, 3600, 7230], unit="s"), "resample("),
+}
+
+
+@pytest.mark.parametrize("kind", IRREGULAR)
+def test_cure_of_an_irregular_index_works(kind: str) -> None:
+    index, cure = IRREGULAR[kind]
+    y = pd.Series(np.arange(1.0, len(index) + 1), index)
+    with pytest.raises(SeriesError, match="irregular index") as caught:
+        read_panel(y)
+    message = str(caught.value)
+    assert cure in message
+    assert ("asfreq" in message) == ("asfreq" in cure)
+    cures = re.findall(r"y(?:\.index = y\.index)?\.\w+\('[\w-]+'\)(?:\.mean\(\))?", message)
+    assert cures
+    for text in cures:
+        if text.startswith("y.index"):
+            cured = y.set_axis(eval(text.partition("= ")[2], {"y": y}))
+        else:
+            cured = eval(text, {"y": y})
+        kept = read_panel(cured).values
+        assert "resample" in text or np.nansum(kept) == y.sum()
+
+
+@pytest.mark.parametrize("dtype", [float, int])
+@pytest.mark.parametrize("shape", [(4,), (4, 1)])
+def test_masked_readings_are_missing(dtype: type, shape: tuple[int, ...]) -> None:
+    readings = np.array([1, -999, 3, -999], dtype).reshape(shape)
+    y = np.ma.masked_equal(readings, -999)
+    np.testing.assert_array_equal(read_panel(y).values[:, 0], [1, np.nan, 3, np.nan])
+    assert readings[1] == -999  # what was given is not changed
+
+
+def test_masked_text_is_no_number() -> None:
+    with pytest.raises(SeriesError, match="not real numbers"):
+        read_panel(np.ma.masked_equal(np.array(["1", "2"]), "1"))
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ def test_wrong_reading_changes_nothing(model: StreamModel, reading, message: str
 
 def test_masked_reading_is_missing(model: StreamModel) -> None:
     masked, gap = model.create_stream(), model.create_stream()
-    run(masked, [np.ma.masked_array([-999.0, 3.0], [True, False])])
+    run(masked, [np.ma.masked_array([-999, 3], [True, False])])
     run(gap, [[np.nan, 3.0]])
     np.testing.assert_array_equal(run(masked), run(gap))
 

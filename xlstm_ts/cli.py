@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,9 +19,10 @@ from xlstm_ts.evaluation import rolling_forecasts, seasonal_naive, targets
 from xlstm_ts.exceptions import SeriesError
 from xlstm_ts.export.onnx import export_onnx
 from xlstm_ts.forecaster import XLSTMForecaster
-from xlstm_ts.frames import Floats
+from xlstm_ts.frames import Floats, read_panel
 from xlstm_ts.plotting import plot_forecast
 from xlstm_ts.streaming import StreamModel
+from xlstm_ts.tables import Table, read_table
 
 HELD_OUT = 0.2
 DEMO_STEPS = 300
@@ -48,19 +50,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def demo(options: argparse.Namespace) -> None:
     """Fit, compare with seasonal-naive, export, stream the held-out part, draw."""
     torch.set_num_threads(1)  # at this size more threads wait for one another
-    y = _read_csv(options) if options.data else _sensor_stream()
+    table = _read(options)
+    panel = read_panel(table.readings, name=options.data or "y")  # all of it, before any work
+    y = pd.DataFrame(panel.values, panel.index, panel.channels)
     length = round((1 - HELD_OUT) * len(y))
-    history, held_out = y.iloc[:length], y.iloc[length:]
-    if len(held_out) <= options.horizon:
+    if len(y) - length <= options.horizon:
         raise SeriesError(
-            f"{len(y)} rows leave {len(held_out)} to test on, too few for a horizon of "
+            f"{len(y)} rows leave {len(y) - length} to test on, too few for a horizon of "
             f"{options.horizon}; give more rows or a smaller --horizon."
         )
-    out = Path(options.out)
-    out.mkdir(parents=True, exist_ok=True)
-    print(
-        f"data       {len(y)} readings of {', '.join(y.columns)}; the last {len(held_out)} held out"
-    )
+    _print_data(table, y, length=length)
+    with _folder(Path(options.out)) as out:
+        _run(options, y, length=length, out=out)
+
+
+def _run(options: argparse.Namespace, y: pd.DataFrame, *, length: int, out: Path) -> None:
+    history, held_out = y.iloc[:length], y.iloc[length:]
     forecaster = XLSTMForecaster(
         options.horizon, max_steps=options.steps, random_state=0, verbose=1
     ).fit(history)
@@ -85,7 +90,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True)
     command = commands.add_parser("demo", help="fit, export and stream, on a machine or a CSV")
     command.add_argument("--data", help="CSV file; without one a machine is simulated")
-    command.add_argument("--time", help="column of the CSV with the time (default: the first)")
+    command.add_argument(
+        "--time", help="column of the CSV with the time (default: the first of dates)"
+    )
     command.add_argument(
         "--target", action="append", help="column to forecast, may be repeated (default: numbers)"
     )
@@ -95,28 +102,37 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _sensor_stream() -> pd.DataFrame:
-    return make_sensor_stream(n_faults=5, fault_free=1 - HELD_OUT, random_state=0).readings
+def _read(options: argparse.Namespace) -> Table:
+    if options.data:
+        return read_table(options.data, time=options.time, targets=options.target)
+    if options.time or options.target:
+        raise ValueError("--time and --target name columns of a CSV file; give it by --data.")
+    stream = make_sensor_stream(n_faults=5, fault_free=1 - HELD_OUT, random_state=0)
+    return Table(stream.readings, "a simulated machine", {})
 
 
-def _read_csv(options: argparse.Namespace) -> pd.DataFrame:
-    table = pd.read_csv(options.data)
-    time_column = options.time or table.columns[0]
-    wanted = options.target or table.drop(columns=time_column, errors="ignore").select_dtypes(
-        "number"
+def _print_data(table: Table, y: pd.DataFrame, *, length: int) -> None:
+    print(f"data       {table.time}: {y.index[0]} to {y.index[-1]}")
+    print(
+        f"           {len(y)} readings of {', '.join(y.columns)}; the last {len(y) - length} "
+        "held out"
     )
-    for column in (time_column, *wanted):
-        if column not in table:
-            raise SeriesError(
-                f"{options.data} has no column {column!r}; it has {', '.join(table.columns)}."
-            )
+    if table.left_out:
+        reasons = "; ".join(f"{column!r} {fault}" for column, fault in table.left_out.items())
+        print(f"left out   {reasons}")
+
+
+@contextmanager
+def _folder(path: Path) -> Iterator[Path]:
+    """Make a folder and its parents; those that are still empty afterwards go again."""
+    made = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
     try:
-        table.index = pd.DatetimeIndex(pd.to_datetime(table[time_column]))
-    except (ValueError, TypeError) as err:
-        raise SeriesError(
-            f"Column {time_column!r} of {options.data} holds no times: {err}"
-        ) from err
-    return table[list(wanted)]
+        yield path
+    finally:
+        for folder in made:
+            with suppress(OSError):
+                folder.rmdir()
 
 
 def _truth(y: pd.DataFrame, *, first: int, horizon: int) -> Floats:
@@ -140,7 +156,17 @@ def _print_errors(forecaster: XLSTMForecaster, y: pd.DataFrame, *, first: int) -
     print(f"error      MAE over {len(origins)} origins, horizon {horizon}, season {season}")
     print("           xLSTM          ", _by_channel(y, ours))
     print("           seasonal-naive ", _by_channel(y, theirs))
-    print(f"           ratio           {np.mean(ours / theirs):.2f} (mean over channels)")
+    print("           ratio          ", _mean_ratio(y, ours, theirs))
+
+
+def _mean_ratio(y: pd.DataFrame, ours: Floats, theirs: Floats) -> str:
+    """Return the mean ratio of the errors over the channels in which the second is any."""
+    scored = theirs > 0
+    flat = ", ".join(y.columns[~scored])
+    if not scored.any():
+        return f"none: seasonal-naive does not err in {flat}"
+    without = f", without {flat}, in which seasonal-naive does not err" if flat else ""
+    return f"{np.mean(ours[scored] / theirs[scored]):.2f} (mean over channels{without})"
 
 
 def _by_channel(y: pd.DataFrame, errors: Floats) -> str:

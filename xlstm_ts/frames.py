@@ -12,11 +12,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from pandas.tseries.frequencies import to_offset
 
+from xlstm_ts import advice
 from xlstm_ts.exceptions import SeriesError
 
 Floats = NDArray[np.float64]
+# Kinds of dtype that are real numbers: bool, unsigned, integer, float.
+NUMBERS = "buif"
+# What the model computes in has no room for more.
+LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,8 +83,9 @@ def read_panel(y: ArrayLike | pd.Series[Any] | pd.DataFrame, *, name: str = "y")
     Parameters
     ----------
     y : array (T,) or (T, C), Series, or wide DataFrame
-        Readings in the order of time; NaN is missing. A pandas object has a DatetimeIndex, a
-        PeriodIndex or an index of integers, with one step throughout.
+        Readings in the order of time; NaN, or the mask of a masked array, is missing. A pandas
+        object has a DatetimeIndex, a PeriodIndex or an index of integers, with one step
+        throughout.
     name : str
         What the argument is called in an error.
 
@@ -93,8 +98,8 @@ def read_panel(y: ArrayLike | pd.Series[Any] | pd.DataFrame, *, name: str = "y")
     ------
     SeriesError
         Where `y` is empty, is not of real numbers, has the wrong number of axes, holds an
-        infinity, has a channel without a single reading, or has an index that is not increasing
-        by one step; the message names column, position and cure.
+        infinity or a number beyond float32, has a channel without a single reading, or has an
+        index that is not increasing by one step; the message names column, position and cure.
     """
     like: NDArray[Any] | pd.Series[Any] | pd.DataFrame
     if isinstance(y, pd.Series):
@@ -141,6 +146,8 @@ def check_same_channels(panel: Panel, known: Panel, *, name: str) -> None:
 
 def _read_array(y: ArrayLike, *, name: str) -> NDArray[Any]:
     array = np.asarray(y)
+    if isinstance(y, np.ma.MaskedArray) and array.dtype.kind in NUMBERS:
+        array = np.where(np.ma.getmaskarray(y), np.nan, array)
     if array.ndim not in (1, 2):
         raise SeriesError(
             f"`{name}` must be (time,) or (time, channel), got an array with shape {array.shape}; "
@@ -159,10 +166,10 @@ def _check_channels(channels: tuple[str, ...], *, name: str) -> None:
 
 def _read_channel(column: pd.Series[Any], name: str) -> Floats:
     """Return one column as float64: real numbers only, never a guess at strings or dates."""
-    if column.dtype.kind not in "buif":
+    if column.dtype.kind not in NUMBERS:
         raise SeriesError(
             f"`{name}` column {str(column.name)!r} has dtype {column.dtype}, not real numbers; "
-            "convert it with pandas.to_numeric or drop it."
+            f"{advice.for_kind_of_column(column)}."
         )
     return column.to_numpy(dtype=np.float64, na_value=np.nan)
 
@@ -170,12 +177,13 @@ def _read_channel(column: pd.Series[Any], name: str) -> Floats:
 def _check_values(
     values: Floats, channels: tuple[str, ...], index: pd.Index[Any], *, name: str
 ) -> None:
-    infinite = np.argwhere(np.isinf(values))
-    if len(infinite):
-        row, column = infinite[0]
+    beyond = np.argwhere(np.abs(values) > LARGEST)
+    if len(beyond):
+        row, column = beyond[0]
         raise SeriesError(
             f"`{name}` column {channels[column]!r} is {values[row, column]} at position {row} "
-            f"({index[row]}); infinities cannot be used, put NaN for a missing reading."
+            f"({index[row]}); infinities and numbers beyond float32 ({LARGEST:.1e}) cannot be "
+            "used, put NaN for a missing reading."
         )
     silent = np.isnan(values).all(0)
     if silent.any():
@@ -192,9 +200,10 @@ def _read_index(index: pd.Index[Any], *, name: str) -> pd.Index[Any]:
     if pd.api.types.is_integer_dtype(index.dtype):
         _check_increasing(index, name=name)
         return _integer_index(index, name=name)
+    kind = "several levels" if isinstance(index, pd.MultiIndex) else index.dtype
     raise SeriesError(
-        f"`{name}` has an index of {index.dtype}, not of times; use "
-        "y.index = pandas.to_datetime(y.index), or reset_index(drop=True) to count readings."
+        f"`{name}` has an index of {kind}, not of times or integers; "
+        f"{advice.for_kind_of_index(index)}."
     )
 
 
@@ -230,8 +239,7 @@ def _with_step(index: pd.DatetimeIndex, *, name: str) -> pd.DatetimeIndex:
     row = int(np.argmax(steps != usual)) + 1
     raise SeriesError(
         f"`{name}` has an irregular index: {steps[row - 1]} before position {row} ({index[row]}), "
-        f"elsewhere {usual}; bring it to one step, with NaN in the gaps: "
-        f"y.asfreq({to_offset(usual).freqstr!r})."
+        f"most often {usual}; {advice.for_irregular_stamps(index)}."
     )
 
 
