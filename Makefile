@@ -1,31 +1,36 @@
 # Each target sets up its own virtual environment first. PYTHON chooses the interpreter.
 PYTHON ?= python3
 RUN := .venv/bin/python
+# Touched last: a set-up that failed half-way is done again.
+READY := .venv/ready
 
 .PHONY: demo test lint bench gpu docs
 
-.venv: pyproject.toml constraints.txt
+$(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear .venv
 	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[onnx,plot,test]'
-	touch .venv
+	touch $(READY)
 
-demo: .venv
+demo: $(READY)
 	$(RUN) -m xlstm_ts demo
 
-test: .venv
+test: $(READY)
 	$(RUN) -m pytest
 
-lint: .venv
+lint: $(READY)
 	$(RUN) -m ruff format --check .
 	$(RUN) -m ruff check .
 	$(RUN) -m mypy
 
-bench: .venv
-	for file in benchmarks/[a-z]*.py; do $(RUN) $$file --check || exit 1; done
+bench: $(READY)
+	@failed=; for file in benchmarks/[a-z]*.py; do \
+		echo "$(RUN) $$file --check"; $(RUN) $$file --check || failed="$$failed $$file"; \
+	done; \
+	if [ -n "$$failed" ]; then echo "failed:$$failed" >&2; exit 1; fi
 
-gpu: .venv
+gpu: $(READY)
 	$(RUN) -m pytest -m "" tests/test_gpu.py tests/kernels
 
-docs: .venv
+docs: $(READY)
 	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	$(RUN) -m mkdocs build --strict

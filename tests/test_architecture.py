@@ -11,7 +11,7 @@ import xlstm_ts
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("kernels", "export", "datasets")
-LEAVES = {"xlstm_ts.exceptions"}
+LEAVES = {"xlstm_ts.exceptions", "xlstm_ts.checks"}
 MODEL = {f"xlstm_ts.{name}" for name in ("config", "state", "scaling", "cells", "blocks", "model")}
 OPS = {"xlstm_ts.kernels.ops", "xlstm_ts.kernels.states"}
 HEAVY = {"torch", "pandas", "sklearn", "scipy", "onnx", "onnxruntime", "triton", "matplotlib"}
@@ -19,6 +19,7 @@ HEAVY = {"torch", "pandas", "sklearn", "scipy", "onnx", "onnxruntime", "triton",
 # Module or room: what of the package it may import, and which heavy packages.
 ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "xlstm_ts.exceptions": (set(), set()),
+    "xlstm_ts.checks": (set(), set()),
     "xlstm_ts.files": (set(), set()),
     "xlstm_ts.kernels": ({"xlstm_ts.kernels"}, {"torch", "triton"}),
     "xlstm_ts.datasets": ({"xlstm_ts.datasets"}, {"pandas"}),
@@ -44,11 +45,15 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         {f"xlstm_ts.{name}" for name in ("config", "files", "frames", "model", "training")},
         {"torch", "pandas"},
     ),
+    "xlstm_ts.plans": (
+        {f"xlstm_ts.{name}" for name in ("config", "frames", "seasons", "training")},
+        set(),
+    ),
     "xlstm_ts.forecaster": (
         {
             f"xlstm_ts.{name}"
             for name in (
-                "persistence", "config", "evaluation", "frames", "model", "seasons", "training",
+                "persistence", "config", "evaluation", "frames", "model", "plans", "training",
             )
         },
         {"torch", "pandas", "sklearn"},

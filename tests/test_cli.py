@@ -5,7 +5,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from xlstm_ts import cli
 from xlstm_ts.cli import main
+from xlstm_ts.exceptions import ExportError
 
 
 @pytest.fixture
@@ -43,6 +45,18 @@ def test_unusable_input_is_named(
     assert shown.startswith("error: ")
     assert message in shown
     assert not (tmp_path / "out").exists()
+
+
+def test_failed_export_is_an_error_and_no_traceback(
+    csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise ExportError("the graph disagrees")
+
+    monkeypatch.setattr(cli, "export_onnx", fail)
+    options = ["--time", "time", "--target", "b", "--steps", "1", "--out", str(tmp_path / "out")]
+    assert main(["demo", "--data", str(csv), *options]) == 2
+    assert "error: the graph disagrees" in capsys.readouterr().err
 
 
 def test_missing_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

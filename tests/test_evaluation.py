@@ -60,6 +60,12 @@ def test_seasonal_naive_repeats_the_last_season(horizon: int, season: int) -> No
         np.testing.assert_array_equal(row, whole)
 
 
+def test_seasonal_naive_needs_a_whole_season() -> None:
+    origins = np.array([24, 23])
+    with pytest.raises(ValueError, match=r"`origins` must be at least `season` \(24\), got 23"):
+        seasonal_naive(np.zeros((99, 1)), origins=origins, horizon=3, season=24)
+
+
 def test_targets_are_what_came() -> None:
     values = np.arange(20.0)[:, None]
     got = targets(values, origins=np.array([0, 16]), horizon=4)

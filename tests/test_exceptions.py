@@ -9,6 +9,7 @@ from xlstm_ts import exceptions
     ("name", "builtin"),
     [
         ("SeriesError", ValueError),
+        ("TrainingError", FloatingPointError),
         ("BackendError", ImportError),
         ("ExportError", RuntimeError),
         ("StreamError", ValueError),

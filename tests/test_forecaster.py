@@ -5,6 +5,7 @@ import math
 import pickle
 from pathlib import Path
 
+import dateutil.tz
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,7 +15,8 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, TimeSeriesSplit
 
 from xlstm_ts import XLSTMForecaster, persistence
-from xlstm_ts.exceptions import SeriesError
+from xlstm_ts.exceptions import SeriesError, TrainingError
+from xlstm_ts.training import Record, train
 
 RNG = np.random.default_rng(0)
 ARRAY = np.sin(np.arange(160) * np.pi / 4) + 0.1 * RNG.standard_normal(160)
@@ -62,10 +64,71 @@ def test_predicts_in_kind_and_survives_its_file(kind: str, tmp_path: Path) -> No
 
 
 def test_numpy_parameters_are_saved(tmp_path: Path) -> None:
-    forecaster = small(horizon=np.int64(4), quantiles=np.array([0.2, 0.5])).fit(ARRAY)
+    integers = {
+        name: np.int32(value)
+        for name, value in {
+            "horizon": 4, "patch_length": 2, "context_length": 16, "d_model": 8, "n_heads": 2,
+            "max_steps": 3, "batch_size": 8, "patience": 2,
+        }.items()
+    }  # fmt: skip
+    forecaster = small(
+        **integers, quantiles=np.array([0.2, 0.5]), learning_rate=np.float32(1e-3)
+    ).fit(ARRAY)
     forecaster.save(tmp_path / "saved.npz")
     loaded = XLSTMForecaster.load(tmp_path / "saved.npz")
     np.testing.assert_array_equal(loaded.predict(), forecaster.predict())
+
+
+def test_names_come_back_from_a_file(tmp_path: Path) -> None:
+    columns = pd.Index([np.int64(3), "b"], name="sensor")
+    y = pd.DataFrame(np.stack([ARRAY, ARRAY], 1), HOURLY, columns)
+    forecaster = small().fit(y)
+    forecaster.save(tmp_path / "saved.npz")
+    loaded = XLSTMForecaster.load(tmp_path / "saved.npz")
+    pd.testing.assert_frame_equal(loaded.predict(), forecaster.predict())
+    pd.testing.assert_frame_equal(loaded.predict_quantiles(), forecaster.predict_quantiles())
+
+
+TWO = np.stack([ARRAY, ARRAY], 1)
+HOLIDAYS = pd.offsets.CustomBusinessDay(holidays=["2030-01-01"])
+UNSAVED = {
+    "number": (pd.DataFrame(TWO, columns=["a", 1.5]), r"label 1\.5 .* only text and integers"),
+    "truth": (pd.DataFrame(TWO, columns=["a", True]), "label True"),
+    "time": (pd.DataFrame(TWO, columns=["a", HOURLY[0]]), "label Timestamp"),
+    "levels": (
+        pd.DataFrame(TWO, columns=pd.MultiIndex.from_tuples([("a", 1), ("a", 2)])),
+        r"label \('a', 1\)",
+    ),
+    "series": (pd.Series(ARRAY, name=1.5), r"label 1\.5"),
+    "name of the index": (pd.Series(ARRAY, HOURLY.rename(("a", 1))), r"label \('a', 1\)"),
+    "zone": (
+        pd.Series(ARRAY, HOURLY.tz_convert(dateutil.tz.gettz("Europe/Rome"))),
+        r"index .* cannot be saved.*tz_convert",
+    ),
+    "holidays": (
+        pd.Series(ARRAY, pd.date_range("2024", periods=160, freq=HOLIDAYS)),
+        "index .* with a step of C",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", UNSAVED)
+def test_what_would_come_back_otherwise_is_not_saved(kind: str, tmp_path: Path) -> None:
+    y, message = UNSAVED[kind]
+    forecaster = small().fit(y)
+    with pytest.raises(SeriesError, match=message):
+        forecaster.save(tmp_path / "saved.npz")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("zone", [None, "UTC", "Europe/Rome", "+02:00", "-03:30"])
+@pytest.mark.parametrize("freq", ["h", "15min", "D", "W-MON", "MS", "B"])
+def test_times_come_back_from_a_file(zone: str | None, freq: str, tmp_path: Path) -> None:
+    y = pd.Series(ARRAY, pd.date_range("2024-03-29", periods=160, freq=freq, tz=zone))
+    forecaster = small(max_steps=1).fit(y)
+    forecaster.save(tmp_path / "saved.npz")
+    loaded = XLSTMForecaster.load(tmp_path / "saved.npz")
+    pd.testing.assert_series_equal(loaded.predict(), forecaster.predict())
 
 
 def test_a_silent_tail_chooses_no_weights() -> None:
@@ -73,6 +136,19 @@ def test_a_silent_tail_chooses_no_weights() -> None:
     y[-16:] = np.nan
     forecaster = small().fit(y)
     assert math.isnan(forecaster.history_[-1].validation_loss)
+
+
+def test_the_validation_tail_leaks_into_nothing() -> None:
+    changed = ARRAY.copy()
+    changed[-16:] = changed[-16:] * 3 + 100
+    # One step is one look, and a span of its own keeps the season out of the comparison.
+    one, other = (small(max_steps=1, scaling_span=50.0).fit(y) for y in (ARRAY, changed))
+    assert one.history_[0].validation_loss != other.history_[0].validation_loss
+    others = other.model_.state_dict()
+    for name, part in one.model_.state_dict().items():  # center and spread among them
+        assert torch.equal(part, others[name]), name
+    assert one.model_.center.item() == pytest.approx(ARRAY[:-16].mean())
+    assert one.model_.spread.item() == pytest.approx(ARRAY[:-16].std())
 
 
 def test_new_context_needs_no_training() -> None:
@@ -116,6 +192,29 @@ def test_score_is_the_skill_over_seasonal_naive(
         fitted.score(sine.iloc[650:])
 
 
+@pytest.mark.parametrize("follows", [True, False])
+def test_score_waits_for_a_season_longer_than_the_context(
+    follows: bool, sine: pd.DataFrame
+) -> None:
+    forecaster = small().fit(sine.iloc[:600])
+    assert forecaster.season_length_ == 24 > forecaster.context_length_ == 16
+    start = 600 if follows else 610
+    known = sine.iloc[start - (16 if follows else 0) :]
+    origins = np.arange(24, len(known) - 4 + 1, 4)
+    values = known.to_numpy()
+    forecasts = np.stack([forecaster.predict(known.iloc[:origin]) for origin in origins])
+    truth = np.stack([values[origin : origin + 4] for origin in origins])
+    naive = np.stack([values[origin - 24 : origin - 20] for origin in origins])
+    there = ~np.isnan(naive + truth)
+    ours, theirs = (
+        np.where(there, np.abs(guess - truth), 0).sum((0, 1)) for guess in (forecasts, naive)
+    )
+    expected = pytest.approx(np.mean(1 - ours / theirs), rel=1e-5)
+    assert forecaster.score(sine.iloc[start:]) == expected
+    with pytest.raises(SeriesError, match=r"at least 28 are needed .* season of 24"):
+        forecaster.score(sine.iloc[610 : 610 + 27])
+
+
 def test_clone_and_search() -> None:
     forecaster = small(d_model=12)
     assert clone(forecaster).get_params() == forecaster.get_params()
@@ -136,6 +235,41 @@ def test_same_seed_same_forecast_and_no_trace() -> None:
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(one)).predict(), one.predict())
 
 
+def test_windows_and_weights_draw_from_seeds_of_their_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seeds = []
+
+    def watched(*args: object, generator: torch.Generator, **kwargs: object) -> list[Record]:
+        seeds.append((torch.initial_seed(), generator.initial_seed()))
+        return train(*args, generator=generator, **kwargs)
+
+    monkeypatch.setattr("xlstm_ts.forecaster.train", watched)
+    small(random_state=0).fit(ARRAY)
+    small(random_state=0).fit(ARRAY)
+    small(random_state=1).fit(ARRAY)
+    assert seeds[0] == seeds[1]
+    assert len({*seeds[0], *seeds[2]}) == 4
+
+
+# Sums in float64 of any of these constants err by rounding.
+@pytest.mark.parametrize("constant", [0.1, -1e9 / 7, 1e-12 / 3, 0.0])
+def test_rounding_is_no_spread(constant: float) -> None:
+    y = np.stack([ARRAY, np.full(160, constant)], 1)
+    forecaster = small().fit(y)
+    assert forecaster.model_.spread[1] == 1
+    assert np.isfinite(forecaster.predict_quantiles()).all()
+
+
+@pytest.mark.parametrize("level", [0.0, 1e3, -1e9])
+@pytest.mark.parametrize("size", [3.0, 50.0])
+def test_a_small_spread_on_a_large_level_counts(level: float, size: float) -> None:
+    y = level + size * RNG.standard_normal(160)
+    forecaster = small().fit(y)
+    assert forecaster.model_.spread.item() == pytest.approx(y[:-16].std(), rel=1e-6)
+    assert np.abs(forecaster.predict() - level).max() < 10 * size + 1e-7 * abs(level)
+
+
 def test_missing_readings_and_a_constant_channel() -> None:
     y = np.stack([ARRAY, np.full(160, 7.0)], 1)
     y[RNG.random(y.shape) < 0.3] = np.nan
@@ -150,12 +284,33 @@ def test_a_high_level_keeps_its_digits() -> None:
 
 
 def test_stops_early_and_keeps_the_best() -> None:
-    forecaster = small(max_steps=200, learning_rate=0.3, patience=1, dropout=0.0).fit(ARRAY)
+    y = ARRAY.copy()
+    y[-16:] *= -1  # what is learned before the tail is soon wrong in it
+    forecaster = small(max_steps=200, learning_rate=1e-2, patience=2, dropout=0.0).fit(y)
     losses = [record.validation_loss for record in forecaster.history_]
     assert len(losses) < 10
-    assert losses.index(min(losses)) == len(losses) - 2
+    assert losses.index(min(losses)) == len(losses) - 3
     without_tail = small(validation_fraction=0).fit(ARRAY)
     assert math.isnan(without_tail.history_[-1].validation_loss)
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.1])
+@pytest.mark.parametrize("max_steps", [1, 30])
+def test_a_diverged_fit_is_an_error_and_leaves_what_was_there(
+    fraction: float, max_steps: int
+) -> None:
+    message = r"diverged: the loss at step \d+ is .*lower `learning_rate`"
+    forecaster = small(learning_rate=1e30, validation_fraction=fraction, max_steps=max_steps)
+    with pytest.raises(TrainingError, match=message):
+        forecaster.fit(ARRAY)
+    with pytest.raises(NotFittedError):
+        forecaster.predict()
+    forecaster.set_params(learning_rate=1e-3).fit(ARRAY)
+    before = dict(vars(forecaster))
+    with pytest.raises(TrainingError):
+        forecaster.set_params(learning_rate=1e30).fit(ARRAY * 2)
+    assert vars(forecaster) == before | {"learning_rate": 1e30}
+    assert np.isfinite(forecaster.predict()).all()
 
 
 def test_progress_shows_both_losses(capsys: pytest.CaptureFixture[str]) -> None:
@@ -180,6 +335,35 @@ def test_progress_shows_both_losses(capsys: pytest.CaptureFixture[str]) -> None:
         ({"max_steps": 0}, "`max_steps` must be at least 1"),
         ({"validation_fraction": 1.0}, "`validation_fraction` must be in"),
         ({"dropout": 1.0}, "`dropout` must be in"),
+        ({"horizon": 4.0}, "`horizon` must be an integer, got 4.0"),
+        ({"horizon": "4"}, "`horizon` must be an integer, got '4'"),
+        ({"horizon": True}, "`horizon` must be an integer, got True"),
+        ({"horizon": None}, "`horizon` must be an integer, got None"),
+        ({"context_length": 16.0}, "`context_length` must be an integer, got 16.0"),
+        ({"context_length": "16"}, "`context_length` must be an integer, got '16'"),
+        ({"patch_length": "2"}, "`patch_length` must be an integer, got '2'"),
+        ({"d_model": 8.0}, "`d_model` must be an integer, got 8.0"),
+        ({"n_heads": 2.0}, "`n_heads` must be an integer"),
+        ({"expansion": 1.5}, "`expansion` must be an integer"),
+        ({"linear_length": 3.0}, "`linear_length` must be an integer"),
+        ({"max_steps": 3.0}, "`max_steps` must be an integer"),
+        ({"max_steps": "3"}, "`max_steps` must be an integer"),
+        ({"batch_size": 8.0}, "`batch_size` must be an integer"),
+        ({"batch_size": 0}, "`batch_size` must be at least 1"),
+        ({"patience": 2.5}, "`patience` must be an integer"),
+        ({"patience": 0}, "`patience` must be at least 1"),
+        ({"verbose": "1"}, "`verbose` must be an integer"),
+        ({"learning_rate": 0.0}, "`learning_rate` must be above 0, got 0.0"),
+        ({"learning_rate": math.nan}, "`learning_rate` must be above 0, got nan"),
+        ({"learning_rate": "1e-3"}, "`learning_rate` must be a number, got '1e-3'"),
+        ({"weight_decay": -0.1}, "`weight_decay` must be at least 0, got -0.1"),
+        ({"gradient_clip": -1.0}, "`gradient_clip` must be above 0, got -1.0"),
+        ({"scaling_span": "9"}, "`scaling_span` must be a number, got '9'"),
+        ({"dropout": "0"}, "`dropout` must be a number, got '0'"),
+        ({"validation_fraction": None}, "`validation_fraction` must be a number, got None"),
+        ({"quantiles": 0.5}, "`quantiles` must be a sequence of levels, got 0.5"),
+        ({"quantiles": ("0.5",)}, "`quantiles` must be a number, got '0.5'"),
+        ({"blocks": 2}, "`blocks` must be a word .* got 2"),
         ({"context_length": 150}, "too short: 160 readings, at least 170 are needed"),
     ],
 )
@@ -196,6 +380,17 @@ def test_other_channels_are_refused() -> None:
         forecaster.predict(SERIES["frame"][[3, "a"]])
     with pytest.raises(NotFittedError):
         small().predict()
+
+
+@pytest.mark.parametrize("method", ["predict", "predict_quantiles", "score"])
+def test_another_step_is_refused(method: str) -> None:
+    forecaster = small().fit(SERIES["series"])
+    faster = pd.Series(ARRAY, pd.date_range("2024-06-01", periods=160, freq="5min"))
+    message = r"`y` has a step of 5min, the forecaster was trained on one of h; .*resample\('h'\)"
+    with pytest.raises(SeriesError, match=message):
+        getattr(forecaster, method)(faster)
+    with pytest.raises(SeriesError, match="step of D"):
+        getattr(forecaster, method)(SERIES["periods"])
 
 
 def test_files_are_whole_and_foreign_ones_refused(

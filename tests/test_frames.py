@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from xlstm_ts.exceptions import SeriesError
-from xlstm_ts.frames import read_panel
+from xlstm_ts.frames import Panel, at_step_of, read_panel
 from xlstm_ts.seasons import season_length
 
 HOURS = pd.date_range("2024-01-01", periods=50, freq="h")
@@ -33,6 +33,7 @@ INPUTS = {
     ),
     "months": pd.Series(np.arange(30.0), stepless(pd.date_range("2020", periods=30, freq="MS"))),
     "periods": pd.Series(np.arange(30.0), pd.period_range("2020", periods=30, freq="M")),
+    "double months": pd.Series(np.arange(9.0), pd.period_range("2020", periods=9, freq="2M")),
     "counted": pd.Series(np.arange(5.0), index=[10, 12, 14, 16, 18]),
 }
 
@@ -71,6 +72,10 @@ FAULTS = {
     "backwards": (pd.Series(1.0, HOURS[[0, 2, 1]]), r"position 2 .*sort_index"),
     "gap": (pd.Series(1.0, HOURS.delete(7)), r"before position 7 .*asfreq\('h'\)"),
     "counted gap": (pd.Series(1.0, [0, 1, 5]), "5 at position 2, expected 2"),
+    "period gap": (
+        pd.Series(1.0, pd.PeriodIndex(["2020-01", "2020-02", "2020-06", "2020-09"], freq="M")),
+        r"2020-06 at position 2, expected 2020-03.* by y\.reindex\(pandas\.period_range",
+    ),
     "names as index": (pd.Series([1.0, 2.0], ["a", "b"]), "to_datetime"),
     "durations as index": (
         pd.Series(1.0, pd.to_timedelta([0, 1], unit="h")),
@@ -98,6 +103,53 @@ def test_fault_is_named_with_its_cure(fault: str) -> None:
     with pytest.raises(SeriesError, match=message) as caught:
         read_panel(y)
     assert isinstance(caught.value, ValueError)
+
+
+def timed(freq: str, *, start: str = "2024-01-01", periods: int = 5) -> Panel:
+    index = pd.date_range(start, periods=periods, freq=freq)
+    return read_panel(pd.Series(np.arange(float(periods)), index))
+
+
+@pytest.mark.parametrize(
+    ("freq", "trained", "step"),
+    [
+        ("60min", "h", "60min"),
+        ("24h", "D", "24h"),
+        ("W-MON", "W-SUN", "W-MON"),
+        ("ME", "MS", "ME"),
+        ("QS-FEB", "QE", "QS-FEB"),
+        ("D", "B", "B"),  # Monday to Friday is both
+    ],
+)
+def test_one_step_has_many_names(freq: str, trained: str, step: str) -> None:
+    assert at_step_of(timed(freq), timed(trained), name="y").step == step
+
+
+@pytest.mark.parametrize(
+    ("given", "trained"),
+    [
+        (timed("5min"), timed("h")),
+        (timed("5min", periods=1), timed("h")),
+        (timed("D", periods=8), timed("B")),
+        (timed("MS"), timed("QS")),
+        (timed("2MS"), timed("MS")),
+        (timed("h"), read_panel(INPUTS["periods"])),
+        (read_panel(INPUTS["periods"]), timed("h")),
+    ],
+)
+def test_another_step_is_refused(given: Panel, trained: Panel) -> None:
+    message = f"`y` has a step of {given.step}, the forecaster was trained on one of {trained.step}"
+    with pytest.raises(SeriesError, match=message):
+        at_step_of(given, trained, name="y")
+
+
+def test_a_step_is_compared_only_where_there_are_two() -> None:
+    counted = read_panel(INPUTS["counted"])
+    assert at_step_of(counted, timed("h"), name="y") is counted
+    hourly = timed("h")
+    assert at_step_of(hourly, counted, name="y") is hourly
+    months = read_panel(INPUTS["periods"])
+    assert at_step_of(months, timed("MS"), name="y") is months
 
 
 def test_real_file_with_a_stamp_twice(data_home: Path) -> None:

@@ -1,63 +1,114 @@
-"""Windows, loss and the ladder of training."""
+"""Training sees the training part alone and leaves the model with its best weights."""
+
+import copy
+import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import mean_pinball_loss
 
+from xlstm_ts.config import XLSTMConfig
 from xlstm_ts.losses import pinball_loss
-from xlstm_ts.training import _rate
+from xlstm_ts.model import XLSTM
+from xlstm_ts.training import Record, TrainingConfig, _rate, train
 from xlstm_ts.windows import WindowSampler
 
-
-def test_targets_follow_their_tokens() -> None:
-    series = torch.arange(60.0)[:, None] + torch.tensor([0.0, 1000.0])
-    sampler = WindowSampler(series, groups=2, context_length=12, patch_length=3, horizon=4)
-    windows = sampler.draw(50, generator=torch.Generator().manual_seed(0))
-    ends = windows.value[:, 2::3, 0]
-    expected = ends[..., None] + torch.arange(1, 5)
-    torch.testing.assert_close(windows.target[..., 0], expected)
-    assert (windows.value[:, 0, 0] >= 1000).any()
-    assert (windows.value[:, 0, 0] < 1000).any()
-    assert sampler.starts == 60 - 12 - 4 + 1
-
-
-def test_spread_scores_only_the_tail() -> None:
-    series = torch.arange(60.0)[:, None]
-    sampler = WindowSampler(series, groups=1, context_length=12, patch_length=3, horizon=4)
-    windows = sampler.spread(1000, first=40 - 12)
-    last = windows.target[:, -1]
-    assert last.min() == 40
-    assert last.max() == 59
+LENGTH, N_TRAIN, CONTEXT = 120, 100, 16
+CONFIG = TrainingConfig(
+    context_length=CONTEXT,
+    max_steps=4,
+    batch_size=8,
+    learning_rate=1e-2,
+    weight_decay=0.0,
+    gradient_clip=1.0,
+    validation_every=4,
+    patience=None,
+    verbose=0,
+)
 
 
-def test_gaps_are_marked() -> None:
-    series = torch.ones(30, 1)
-    series[::5] = torch.nan
-    sampler = WindowSampler(series, groups=1, context_length=10, patch_length=1, horizon=3)
-    windows = sampler.cut(torch.tensor([0]), torch.tensor([0]))
-    assert windows.observed[0, :, 0].tolist() == [0, 1, 1, 1, 1] * 2
-    assert windows.value[0, :, 0].tolist() == [0, 1, 1, 1, 1] * 2
-    assert windows.target[0, 4].isnan().flatten().tolist() == [True, False, False]
-
-
-@pytest.mark.parametrize("level", [0.1, 0.5, 0.8])
-def test_pinball_loss_is_that_of_the_field(level: float) -> None:
+def make_model(dropout: float = 0.0) -> XLSTM:
     torch.manual_seed(0)
-    forecast, target = torch.randn(40, 1), torch.randn(40)
-    got = pinball_loss(forecast, target, torch.tensor([level]))
-    expected = 2 * mean_pinball_loss(target.numpy(), forecast[:, 0].numpy(), alpha=level)
-    assert got.item() == pytest.approx(expected, rel=1e-5)
+    return XLSTM(
+        XLSTMConfig(n_channels=2, horizon=4, patch_length=2, d_model=8, n_heads=2, dropout=dropout)
+    )
 
 
-def test_missing_targets_count_for_nothing() -> None:
-    forecast = torch.zeros(4, 1, requires_grad=True)
-    target = torch.tensor([1.0, torch.nan, 3.0, torch.nan])
-    loss = pinball_loss(forecast, target, torch.tensor([0.5]))
-    assert loss.item() == 2.0
-    loss.backward()
-    assert forecast.grad[:, 0].tolist() == [-0.5, 0, -0.5, 0]
-    assert pinball_loss(forecast, torch.full((4,), torch.nan), torch.tensor([0.5])).item() == 0
+def make_series() -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1)
+    wave = torch.sin(torch.arange(LENGTH) * math.pi / 4)[:, None].repeat(1, 2)
+    return wave + 0.3 * torch.randn(LENGTH, 2, generator=generator)
+
+
+def trained(
+    model: XLSTM, series: torch.Tensor, **changes: object
+) -> tuple[dict[str, torch.Tensor], list[Record]]:
+    """Return the weights and the records of a training from fixed seeds."""
+    torch.manual_seed(2)
+    records = train(
+        model,
+        series,
+        n_train=N_TRAIN,
+        config=replace(CONFIG, **changes),
+        generator=torch.Generator().manual_seed(3),
+    )
+    return model.state_dict(), records
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(weight, other[name]) for name, weight in one.items())
+
+
+def test_the_tail_is_never_trained_on() -> None:
+    series = make_series()
+    changed = series.clone()
+    changed[N_TRAIN:] += 5
+    weights, records = trained(make_model(), series)
+    others, other_records = trained(make_model(), changed)
+    (look,), (other_look,) = records, other_records  # one look: there is nothing to choose
+    assert look.validation_loss != other_look.validation_loss
+    assert same(weights, others)
+
+
+def test_the_best_weights_come_back_and_were_judged_without_dropout() -> None:
+    model, series = make_model(dropout=0.5), make_series()
+    _, records = trained(model, series, max_steps=12, validation_every=1, learning_rate=0.3)
+    losses = [record.validation_loss for record in records]
+    assert losses.index(min(losses)) < len(losses) - 1
+    assert not model.training
+    sampler = WindowSampler(series, groups=2, context_length=CONTEXT, patch_length=2, horizon=4)
+    value, observed, target = sampler.spread(1024, first=N_TRAIN - CONTEXT)
+    with torch.no_grad():
+        forecast = model.forward_patches(value, observed)
+    loss = pinball_loss(forecast[:, -1], target[:, -1], model.levels).item()
+    assert loss == pytest.approx(min(losses), rel=1e-5)
+
+
+def test_dropout_is_on_in_training() -> None:
+    without, _ = trained(make_model(), make_series())
+    with_dropout, _ = trained(make_model(dropout=0.5), make_series())
+    assert not same(without, with_dropout)
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_looking_changes_nothing(every: int) -> None:
+    """Dropout is on again after a look, and the look itself draws nothing."""
+    _, seldom = trained(make_model(dropout=0.5), make_series())
+    _, often = trained(make_model(dropout=0.5), make_series(), validation_every=every)
+    mean = np.mean([record.loss for record in often])
+    assert mean == pytest.approx(seldom[0].loss, rel=1e-6)
+    assert often[-1].validation_loss == seldom[0].validation_loss
+
+
+def test_gradients_are_clipped() -> None:
+    start = copy.deepcopy(make_model().state_dict())
+    moved = []
+    for clip in (1e-12, 1.0):
+        weights, _ = trained(make_model(), make_series(), gradient_clip=clip)
+        moved.append(max((weights[name] - start[name]).abs().max().item() for name in start))
+    # AdamW divides by the size of the gradient, but for an epsilon of 1e-8 that now outweighs it.
+    assert moved[0] < 1e-3 * moved[1]
 
 
 def test_rate_warms_up_and_falls_to_zero() -> None:

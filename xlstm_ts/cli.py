@@ -13,10 +13,11 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 
 from xlstm_ts.datasets.synthetic import make_sensor_stream
 from xlstm_ts.evaluation import rolling_forecasts, seasonal_naive, targets
-from xlstm_ts.exceptions import SeriesError
+from xlstm_ts.exceptions import SeriesError, XLSTMError
 from xlstm_ts.export.onnx import export_onnx
 from xlstm_ts.forecaster import XLSTMForecaster
 from xlstm_ts.frames import Floats, read_panel
@@ -37,11 +38,11 @@ class Streamed(NamedTuple):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; return 0, or 2 where the input cannot be used."""
+    """Run a command; return 0, or 2 where it cannot be done, with the reason on stderr."""
     options = _parser().parse_args(arguments)
     try:
         demo(options)
-    except (ValueError, OSError, ImportError) as err:
+    except (XLSTMError, ValueError, OSError, ImportError) as err:
         print(f"error: {err}", file=sys.stderr)
         return 2
     return 0
@@ -69,7 +70,9 @@ def _run(options: argparse.Namespace, y: pd.DataFrame, *, length: int, out: Path
     forecaster = XLSTMForecaster(
         options.horizon, max_steps=options.steps, random_state=0, verbose=1
     ).fit(history)
-    _print_errors(forecaster, y, first=length)
+    origins = np.arange(length + 1, len(y) - options.horizon + 1)
+    truth = targets(y.to_numpy(np.float64), origins=origins, horizon=options.horizon)
+    _print_errors(forecaster, y, origins=origins, truth=truth)
     graph = out / "model.onnx"
     parity = export_onnx(forecaster, graph)
     size = graph.stat().st_size / 1024
@@ -77,7 +80,6 @@ def _run(options: argparse.Namespace, y: pd.DataFrame, *, length: int, out: Path
     streamed = _stream(graph, history=history, held_out=held_out)
     median, p99 = np.percentile(streamed.seconds * 1e6, [50, 99])
     print(f"stream     {len(held_out)} readings, median {median:.0f} µs, p99 {p99:.0f} µs each")
-    truth = _truth(y, first=length, horizon=options.horizon)
     mean = np.nanmean(np.abs(streamed.forecasts[: len(truth)] - truth), (0, 1))
     print("           MAE of the streamed forecasts", _by_channel(y, mean))
     picture = out / "forecast.png"
@@ -135,23 +137,16 @@ def _folder(path: Path) -> Iterator[Path]:
                 folder.rmdir()
 
 
-def _truth(y: pd.DataFrame, *, first: int, horizon: int) -> Floats:
-    """Return the readings after each reading of the held-out part that has a whole horizon."""
-    values = y.to_numpy(np.float64)
-    origins = np.arange(first + 1, len(y) - horizon + 1)
-    return targets(values, origins=origins, horizon=horizon)
-
-
-def _print_errors(forecaster: XLSTMForecaster, y: pd.DataFrame, *, first: int) -> None:
+def _print_errors(
+    forecaster: XLSTMForecaster, y: pd.DataFrame, *, origins: NDArray[np.int64], truth: Floats
+) -> None:
     """Print the mean absolute error on the held-out part beside seasonal-naive."""
     values, horizon = y.to_numpy(np.float64), forecaster.horizon
-    origins = np.arange(first + 1, len(y) - horizon + 1)
     forecast = rolling_forecasts(
         forecaster.model_, values, origins=origins, context_length=forecaster.context_length_
     )[..., forecaster.model_.config.median]
     season = forecaster.season_length_
     naive = seasonal_naive(values, origins=origins, horizon=horizon, season=season)
-    truth = targets(values, origins=origins, horizon=horizon)
     ours, theirs = (np.nanmean(np.abs(guess - truth), (0, 1)) for guess in (forecast, naive))
     print(f"error      MAE over {len(origins)} origins, horizon {horizon}, season {season}")
     print("           xLSTM          ", _by_channel(y, ours))

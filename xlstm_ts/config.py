@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
+from xlstm_ts.checks import check_fraction, check_integer, check_number, check_real
+
 Channels = Literal["independent", "mixed"]
 
 
@@ -73,15 +75,14 @@ class XLSTMConfig:
             "expansion": 1,
             "conv_length": 2,
             "linear_length": 0,
-            "scaling_span": 2,
         }
         for name, least in at_least.items():
-            value = getattr(self, name)
-            if not value >= least:
-                raise ValueError(f"`{name}` must be at least {least}, got {value}.")
+            check_integer(name, getattr(self, name), least=least)
+        check_number("scaling_span", self.scaling_span, least=2)
+        check_fraction("dropout", self.dropout)
         if self.channels not in ("independent", "mixed"):
             raise ValueError(f"`channels` must be 'independent' or 'mixed', got {self.channels!r}.")
-        if not self.blocks or set(self.blocks) - {"m", "s"}:
+        if not isinstance(self.blocks, str) or not self.blocks or set(self.blocks) - {"m", "s"}:
             raise ValueError(
                 f"`blocks` must be a word over 'm' (mLSTM) and 's' (sLSTM), got {self.blocks!r}."
             )
@@ -90,11 +91,11 @@ class XLSTMConfig:
                 f"`n_heads` must divide `d_model`, got {self.n_heads} heads for {self.d_model}."
             )
         levels = self.quantiles
+        for level in levels:
+            check_real("quantiles", level)
         increasing = all(low < high for low, high in pairwise(levels))
         if not levels or not increasing or not 0 < levels[0] <= levels[-1] < 1:
             raise ValueError(f"`quantiles` must increase inside (0, 1), got {levels}.")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"`dropout` must be in [0, 1), got {self.dropout}.")
 
     @property
     def groups(self) -> int:

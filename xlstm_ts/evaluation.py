@@ -49,9 +49,16 @@ def rolling_forecasts(
 def seasonal_naive(
     values: Floats, *, origins: NDArray[np.int64], horizon: int, season: int
 ) -> Floats:
-    """Return the readings of the last whole season before each origin, repeated: `(N, H, C)`."""
-    ahead = np.arange(horizon) % season
-    return values[np.maximum(origins[:, None] - season + ahead, 0)]
+    """Return the readings of the last whole season before each origin, repeated: `(N, H, C)`.
+
+    Raises
+    ------
+    ValueError
+        Where an origin has no whole season before it.
+    """
+    if origins.min() < season:
+        raise ValueError(f"`origins` must be at least `season` ({season}), got {origins.min()}.")
+    return values[origins[:, None] - season + np.arange(horizon) % season]
 
 
 def targets(values: Floats, *, origins: NDArray[np.int64], horizon: int) -> Floats:

@@ -1,10 +1,11 @@
 """The errors of the library.
 
     XLSTMError
-    ├── SeriesError   (ValueError)    the data are not what a forecaster can use
-    ├── BackendError  (ImportError)   a package or device that was asked for is not there
-    ├── ExportError   (RuntimeError)  a model could not be written as a verified graph
-    └── StreamError   (ValueError)    a stream was given something that its graph cannot take
+    ├── SeriesError    (ValueError)          the data are not what a forecaster can use
+    ├── TrainingError  (FloatingPointError)  the loss of a fit is not a finite number
+    ├── BackendError   (ImportError)         a package or device that was asked for is not there
+    ├── ExportError    (RuntimeError)        a model could not be written as a verified graph
+    └── StreamError    (ValueError)          a stream was given what its graph cannot take
 
 Each is also the built-in error that a caller would already catch.
 """
@@ -16,6 +17,10 @@ class XLSTMError(Exception):
 
 class SeriesError(XLSTMError, ValueError):
     """The data are not a usable series; the message names column, position and cure."""
+
+
+class TrainingError(XLSTMError, FloatingPointError):
+    """A fit diverged; the message says what to lower."""
 
 
 class BackendError(XLSTMError, ImportError):

@@ -15,21 +15,18 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from xlstm_ts import persistence
-from xlstm_ts.config import Channels, XLSTMConfig
+from xlstm_ts.config import Channels
 from xlstm_ts.evaluation import rolling_forecasts, seasonal_naive, skill, targets
 from xlstm_ts.exceptions import SeriesError
-from xlstm_ts.frames import Floats, Panel, check_same_channels, read_panel
+from xlstm_ts.frames import Floats, Panel, at_step_of, check_same_channels, read_panel
 from xlstm_ts.model import XLSTM
-from xlstm_ts.seasons import season_length
-from xlstm_ts.training import Record, TrainingConfig, train
+from xlstm_ts.plans import plan_fit
+from xlstm_ts.training import Record, train
 
 Series = ArrayLike | pd.Series | pd.DataFrame
-LONGEST_CONTEXT = 512
-# A span of seven seasons follows the week of hourly data; without a season, the same number.
-SPAN_SEASONS = 7
-SPAN_WITHOUT_SEASON = 168.0
-# Looks at the validation loss in a fit that is not stopped early.
-LOOKS = 10
+# A spread below this share of the level is no spread: the float64 sums over a constant channel of
+# ten million readings err by half of it.
+ROUNDING = 3e-10
 
 
 class XLSTMForecaster(BaseEstimator):  # type: ignore[misc]
@@ -175,30 +172,30 @@ class XLSTMForecaster(BaseEstimator):  # type: ignore[misc]
             Where `y` cannot be used (see `xlstm_ts.frames.read_panel`) or is too short.
         ValueError
             Where a parameter is out of range.
+        TrainingError
+            Where the loss becomes infinite or NaN; an earlier fit is kept.
         """
         panel = read_panel(y)
-        season = season_length(panel)
-        config = self._model_config(panel, season)
-        n_train, context_length = self._split(panel, config)
-        training = self._training_config(context_length)
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        plan = plan_fit(self, panel)
+        seeds = check_random_state(self.random_state).randint(2**31 - 1, size=2).tolist()
         with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            model = XLSTM(config)
-            standard = _standardise(model, panel, n_train)
+            torch.manual_seed(seeds[0])
+            model = XLSTM(plan.model)
+            standard = _standardise(model, panel, plan.n_train)
             model.to(self._device())
-            self.history_: list[Record] = train(
+            history = train(
                 model,
                 standard,
-                n_train=n_train,
-                config=training,
-                generator=torch.Generator().manual_seed(seed),
+                n_train=plan.n_train,
+                config=plan.training,
+                generator=torch.Generator().manual_seed(seeds[1]),
             )
         self.model_ = model
-        self.context_length_ = context_length
-        self.season_length_ = season
+        self.history_: list[Record] = history
+        self.context_length_ = plan.training.context_length
+        self.season_length_ = plan.season
         self.channels_ = panel.channels
-        self.context_ = panel.last(context_length)
+        self.context_ = panel.last(self.context_length_)
         return self
 
     def predict(self, y: Series | None = None) -> NDArray[Any] | pd.Series[Any] | pd.DataFrame:
@@ -207,8 +204,8 @@ class XLSTMForecaster(BaseEstimator):  # type: ignore[misc]
         Parameters
         ----------
         y : array, Series or DataFrame, optional
-            A new context with the channels of the training series, of any length; without one the
-            forecast goes on from the end of the training series. Nothing is trained.
+            A new context of any length, with the channels and the step of the training series;
+            without one the forecast goes on from the end of that. Nothing is trained.
 
         Returns
         -------
@@ -220,7 +217,7 @@ class XLSTMForecaster(BaseEstimator):  # type: ignore[misc]
         NotFittedError
             Before `fit`.
         SeriesError
-            Where `y` cannot be used or has other channels.
+            Where `y` cannot be used, has other channels, or another step.
         """
         check_is_fitted(self)
         panel = self._context(y)
@@ -260,9 +257,10 @@ class XLSTMForecaster(BaseEstimator):  # type: ignore[misc]
         Parameters
         ----------
         y : array, Series or DataFrame
-            Readings with the channels of the training series. Where their times follow on those
-            of the training series, its end is the context of the first forecasts; otherwise `y`
-            begins with `context_length_` readings of context.
+            Readings with the channels and the step of the training series. Where their times
+            follow on those of the training series, its end is the context of the first forecasts;
+            otherwise `y` begins with `context_length_` readings of context. Nothing is scored
+            before a whole season of readings, which the seasonal-naive forecast needs.
 
         Returns
         -------
@@ -272,11 +270,14 @@ class XLSTMForecaster(BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         values, season = self._scored_values(y), self.season_length_
         horizon = self.model_.config.horizon
-        origins = np.arange(self.context_length_, len(values) - horizon + 1, horizon)
+        # The forecast needs a context before it, the seasonal-naive one a whole season.
+        first = max(self.context_length_, season)
+        origins = np.arange(first, len(values) - horizon + 1, horizon)
         if not len(origins):
             raise SeriesError(
                 f"`y` is too short to score: {len(values)} readings with their context, at least "
-                f"{self.context_length_ + horizon} (context and horizon) are needed."
+                f"{first + horizon} are needed (a context of {self.context_length_} or a season "
+                f"of {season}, whichever is longer, and a horizon of {horizon})."
             )
         forecast = rolling_forecasts(
             self.model_, values, origins=origins, context_length=self.context_length_
@@ -292,6 +293,13 @@ class XLSTMForecaster(BaseEstimator):  # type: ignore[misc]
         ----------
         path : path-like
             The file; it appears whole or not at all.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        SeriesError
+            Where a label or the index of the training series would not come back the same.
         """
         check_is_fitted(self)
         persistence.save(Path(path), self)
@@ -302,58 +310,6 @@ class XLSTMForecaster(BaseEstimator):  # type: ignore[misc]
         forecaster = cls()
         persistence.load(Path(path), forecaster)
         return forecaster
-
-    def _model_config(self, panel: Panel, season: int) -> XLSTMConfig:
-        patch = season if self.patch_length == "auto" else self.patch_length
-        span = SPAN_SEASONS * season if season > 1 else SPAN_WITHOUT_SEASON
-        same = ("horizon", "channels", "blocks", "d_model", "n_heads", "expansion")
-        return XLSTMConfig(
-            **{name: getattr(self, name) for name in (*same, "linear_length", "dropout")},
-            n_channels=len(panel.channels),
-            quantiles=tuple(self.quantiles),
-            patch_length=patch,
-            scaling_span=span if self.scaling_span == "auto" else self.scaling_span,
-        )
-
-    def _training_config(self, context_length: int) -> TrainingConfig:
-        for name in ("max_steps", "batch_size"):
-            if not getattr(self, name) >= 1:
-                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
-        same = ("max_steps", "batch_size", "learning_rate", "weight_decay", "gradient_clip")
-        return TrainingConfig(
-            **{name: getattr(self, name) for name in (*same, "patience", "verbose")},
-            context_length=context_length,
-            validation_every=max(1, self.max_steps // LOOKS),
-        )
-
-    def _split(self, panel: Panel, config: XLSTMConfig) -> tuple[int, int]:
-        """Return the readings to train on and the context length that fits them."""
-        if not 0 <= self.validation_fraction < 1:
-            raise ValueError(
-                f"`validation_fraction` must be in [0, 1), got {self.validation_fraction}."
-            )
-        length, patch, horizon = len(panel.values), config.patch_length, config.horizon
-        tail = round(self.validation_fraction * length)
-        n_train = length - max(tail, horizon) if tail else length
-        wanted = self.context_length
-        longest = LONGEST_CONTEXT if wanted == "auto" else wanted
-        if longest < patch:
-            raise ValueError(
-                f"`context_length` must be at least `patch_length` ({patch}), got {longest}."
-            )
-        context_length = longest // patch * patch
-        if wanted == "auto":
-            # Half of a short series is context, the other half gives windows to train on.
-            half = (n_train - horizon) // 2 // patch * patch
-            context_length = min(context_length, max(half, patch))
-        if n_train < context_length + horizon:
-            needed = context_length + horizon + length - n_train
-            raise SeriesError(
-                f"`y` is too short: {length} readings, at least {needed} are needed for a context "
-                f"of {context_length}, a horizon of {horizon} and a validation tail of "
-                f"{length - n_train}; give more readings or lower these."
-            )
-        return n_train, context_length
 
     def _device(self) -> torch.device:
         if self.device != "auto":
@@ -366,7 +322,7 @@ class XLSTMForecaster(BaseEstimator):  # type: ignore[misc]
             return self.context_
         panel = read_panel(y)
         check_same_channels(panel, self.context_, name="y")
-        return panel
+        return at_step_of(panel, self.context_, name="y")
 
     def _forecast(self, panel: Panel) -> Floats:
         """Return the quantile forecasts after the end of a series, `(H, C, Q)`."""
@@ -394,6 +350,7 @@ def _standardise(model: XLSTM, panel: Panel, n_train: int) -> torch.Tensor:
         )
     center, spread = np.nanmean(values, 0), np.nanstd(values, 0)
     model.center.copy_(torch.as_tensor(center))
-    model.spread.copy_(torch.as_tensor(np.where(spread > 0, spread, 1.0)))
+    varies = spread > ROUNDING * np.abs(center)
+    model.spread.copy_(torch.as_tensor(np.where(varies, spread, 1.0)))
     standard = (torch.as_tensor(panel.values) - model.center) / model.spread
     return standard.float()

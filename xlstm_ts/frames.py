@@ -6,6 +6,7 @@ object, continued in time.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -144,6 +145,40 @@ def check_same_channels(panel: Panel, known: Panel, *, name: str) -> None:
         )
 
 
+def at_step_of(panel: Panel, known: Panel, *, name: str) -> Panel:
+    """Return a panel at the step of a known one, or refuse it.
+
+    Where readings are only counted there is nothing to compare. Of times that fit two steps (five
+    working days in a row are five days) the known one is taken.
+
+    Raises
+    ------
+    SeriesError
+        Where the times go by another step.
+    """
+    index, times = panel.index, (pd.DatetimeIndex, pd.PeriodIndex)
+    if not isinstance(index, times) or not isinstance(known.index, times):
+        return panel
+    if _step_kind(index.freq) == _step_kind(known.index.freq):
+        return panel
+    if isinstance(index, pd.DatetimeIndex) and len(index) > 1:
+        step: Any = known.index.freq
+        with suppress(ValueError):  # the times do not fit this step
+            return replace(panel, index=pd.DatetimeIndex(index, freq=step))
+    raise SeriesError(
+        f"`{name}` has a step of {panel.step}, the forecaster was trained on one of "
+        f"{known.step}; bring it to that: y.resample({known.step!r}).mean()."
+    )
+
+
+def _step_kind(freq: Any) -> object:
+    """Return what indexes of one step share: month starts and month ends are months alike."""
+    try:
+        return pd.Timedelta(freq)
+    except ValueError:  # a month or a year has no fixed length
+        return freq.n, freq.rule_code.split("-")[0].rstrip("SE")
+
+
 def _read_array(y: ArrayLike, *, name: str) -> NDArray[Any]:
     array = np.asarray(y)
     if isinstance(y, np.ma.MaskedArray) and array.dtype.kind in NUMBERS:
@@ -196,7 +231,9 @@ def _read_index(index: pd.Index[Any], *, name: str) -> pd.Index[Any]:
     """Return the index with its step, or say where it breaks."""
     if isinstance(index, pd.DatetimeIndex | pd.PeriodIndex):
         _check_increasing(index, name=name)
-        return index if isinstance(index, pd.PeriodIndex) else _with_step(index, name=name)
+        if isinstance(index, pd.PeriodIndex):
+            return _periods(index, name=name)
+        return _with_step(index, name=name)
     if pd.api.types.is_integer_dtype(index.dtype):
         _check_increasing(index, name=name)
         return _integer_index(index, name=name)
@@ -243,14 +280,25 @@ def _with_step(index: pd.DatetimeIndex, *, name: str) -> pd.DatetimeIndex:
     )
 
 
+def _periods(index: pd.PeriodIndex, *, name: str) -> pd.PeriodIndex:
+    regular = pd.period_range(index[0], periods=len(index), freq=index.freq, name=index.name)
+    cure = "y.reindex(pandas.period_range(y.index[0], y.index[-1]))"
+    _check_regular(index, regular, cure=cure, name=name)
+    return regular
+
+
 def _integer_index(index: pd.Index[Any], *, name: str) -> pd.RangeIndex:
     start, step = int(index[0]), int(index[1] - index[0]) if len(index) > 1 else 1
     regular = pd.RangeIndex(start, start + step * len(index), step, name=index.name)
+    _check_regular(index, regular, cure="y.reindex(...)", name=name)
+    return regular
+
+
+def _check_regular(index: pd.Index[Any], regular: pd.Index[Any], *, cure: str, name: str) -> None:
     differs = np.asarray(index != regular)
     if differs.any():
         row = int(differs.argmax())
         raise SeriesError(
             f"`{name}` has an irregular index: {index[row]} at position {row}, expected "
-            f"{regular[row]}; bring it to one step, with NaN in the gaps, by y.reindex(...)."
+            f"{regular[row]}; bring it to one step, with NaN in the gaps, by {cure}."
         )
-    return regular

@@ -28,7 +28,14 @@ EMPTY = {"array1d": np.empty(0), "array2d": np.empty((0, 0))}
 
 
 def save(path: Path, forecaster: XLSTMForecaster) -> None:
-    """Write a fitted forecaster; the file appears whole or not at all."""
+    """Write a fitted forecaster; the file appears whole or not at all.
+
+    Raises
+    ------
+    SeriesError
+        Where a label or the index of the training series has no form in a file; nothing is
+        written.
+    """
     weights = forecaster.model_.state_dict()
     arrays = {f"weight/{name}": tensor.cpu().numpy() for name, tensor in weights.items()}
     text = json.dumps(_describe(forecaster), default=_from_numpy)
@@ -107,14 +114,31 @@ def _restore(
 
 def _describe_index(index: pd.Index[Any]) -> dict[str, Any]:
     """Return an index of one step as its first value and its step."""
+    name = _label(index.name)
     if isinstance(index, pd.RangeIndex):
-        return {"kind": "range", "start": index.start, "step": index.step, "name": index.name}
+        return {"kind": "range", "start": index.start, "step": index.step, "name": name}
     kind = "period" if isinstance(index, pd.PeriodIndex) else "datetime"
     freq = index.freqstr  # type: ignore[attr-defined]
-    described = {"kind": kind, "start": str(index[0]), "freq": freq, "name": index.name}
+    described = {"kind": kind, "start": str(index[0]), "freq": freq, "name": name}
     if isinstance(index, pd.DatetimeIndex):
         described |= {"tz": str(index.tz) if index.tz else None, "unit": index.unit}
+    _check_index(index, described)
     return described
+
+
+def _check_index(index: Any, described: dict[str, Any]) -> None:
+    """Refuse an index that would not come back: a zone or a step that text does not hold."""
+    try:
+        again: Any = _restore_index(described, len(index))
+        same = again.equals(index) and again.freq == index.freq
+    except (ValueError, KeyError):
+        same = False
+    if not same:
+        raise SeriesError(
+            f"The index of the training series cannot be saved: {index.dtype} with a step of "
+            f"{index.freqstr}; give it a named time zone, as by y.tz_convert('UTC'), or a step "
+            "that pandas.date_range knows by name, and fit again."
+        )
 
 
 def _restore_index(described: dict[str, Any], length: int) -> pd.Index[Any]:
@@ -133,9 +157,10 @@ def _restore_index(described: dict[str, Any], length: int) -> pd.Index[Any]:
 
 def _describe_like(like: Any) -> dict[str, Any]:
     if isinstance(like, pd.DataFrame):
-        return {"kind": "frame", "columns": [_plain(column) for column in like.columns]}
+        columns = [_label(column) for column in like.columns]
+        return {"kind": "frame", "columns": columns, "name": _label(like.columns.name)}
     if isinstance(like, pd.Series):
-        return {"kind": "series", "name": None if like.name is None else _plain(like.name)}
+        return {"kind": "series", "name": _label(like.name)}
     return {"kind": f"array{like.ndim}d"}
 
 
@@ -146,13 +171,22 @@ def _from_numpy(value: Any) -> Any:
     raise TypeError(f"A parameter of type {type(value).__name__} cannot be saved.")
 
 
-def _plain(label: Any) -> str | int:
-    return int(label) if isinstance(label, int | np.integer) else str(label)
+def _label(label: Any) -> str | int | None:
+    """Return a name as JSON holds it; what would come back as another is refused."""
+    if isinstance(label, np.integer):
+        return int(label)
+    if isinstance(label, bool) or not isinstance(label, str | int | None):
+        raise SeriesError(
+            f"The label {label!r} of the training series cannot be saved: only text and integers "
+            "can; rename it and fit again."
+        )
+    return label
 
 
 def _restore_like(described: dict[str, Any]) -> Any:
     if described["kind"] == "frame":
-        return pd.DataFrame(columns=described["columns"], dtype=float)
+        columns = pd.Index(described["columns"], name=described["name"])
+        return pd.DataFrame(columns=columns, dtype=float)
     if described["kind"] == "series":
         return pd.Series(name=described["name"], dtype=float)
     return EMPTY[described["kind"]]

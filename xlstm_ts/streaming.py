@@ -187,7 +187,7 @@ class Stream:
         channels = self._contract.channels
         try:
             if isinstance(reading, np.ma.MaskedArray):
-                reading = reading.astype(np.float64).filled(np.nan)
+                reading = np.ma.filled(reading.astype(np.float64), np.nan)
             values = np.asarray(reading, dtype=np.float64)
         except (TypeError, ValueError, OverflowError) as err:
             raise StreamError(

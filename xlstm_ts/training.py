@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm.auto import tqdm
 
+from xlstm_ts.checks import check_integer, check_number, check_positive
+from xlstm_ts.exceptions import TrainingError
 from xlstm_ts.losses import pinball_loss
 from xlstm_ts.model import XLSTM
 from xlstm_ts.windows import Windows, WindowSampler
@@ -43,17 +45,34 @@ class TrainingConfig:
         Looks without a better loss after which training stops; None never stops early.
     verbose : int
         1 shows a progress bar.
+
+    Raises
+    ------
+    ValueError
+        Where a field is out of range; the message names the field and the rule.
     """
 
     context_length: int
-    max_steps: int = 1000
-    batch_size: int = 64
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.01
-    gradient_clip: float = 1.0
-    validation_every: int = 100
-    patience: int | None = 5
-    verbose: int = 0
+    max_steps: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+    gradient_clip: float
+    validation_every: int
+    patience: int | None
+    verbose: int
+
+    def __post_init__(self) -> None:
+        """Refuse what nothing can be trained with, naming the field."""
+        for name in ("context_length", "max_steps", "batch_size", "validation_every"):
+            check_integer(name, getattr(self, name), least=1)
+        check_positive("learning_rate", self.learning_rate)
+        check_number("weight_decay", self.weight_decay, least=0)
+        check_positive("gradient_clip", self.gradient_clip)
+        if self.patience is not None:
+            check_integer("patience", self.patience, least=1)
+        if not isinstance(self.verbose, bool):
+            check_integer("verbose", self.verbose, least=0)
 
 
 class Record(NamedTuple):
@@ -92,13 +111,14 @@ def train(
     -------
     list of Record
         The losses at each look.
+
+    Raises
+    ------
+    TrainingError
+        Where the loss, looked at, is not finite.
     """
     sampler = _sampler(model, series[:n_train], config)
-    validation = None
-    if n_train < len(series):
-        validation = _sampler(model, series, config).spread(
-            VALIDATION_WINDOWS, first=n_train - config.context_length
-        )
+    validation = _validation_windows(model, series, n_train, config)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
     )
@@ -112,7 +132,7 @@ def train(
             bar.update()
             if step % config.validation_every and step < config.max_steps:
                 continue
-            records.append(Record(step, _mean(running), _validation_loss(model, validation)))
+            records.append(_look(model, step, running, validation=validation, drawn=windows))
             running.clear()
             bar.set_postfix(loss=records[-1].loss, validation=records[-1].validation_loss)
             if best.is_exhausted(model, records[-1].validation_loss, config.patience):
@@ -140,6 +160,22 @@ class _Best:
         return patience is not None and not math.isnan(loss) and self.looks_since >= patience
 
 
+def _look(
+    model: XLSTM, step: int, losses: list[Tensor], *, validation: Windows | None, drawn: Windows
+) -> Record:
+    """Return the losses since the last look and on the tail, all of them finite."""
+    loss = torch.stack(losses).mean().item()
+    # Without a tail, the windows just drawn tell what the last step did to the weights.
+    judged = _last_token_loss(model, drawn if validation is None else validation)
+    for value in (loss, judged):
+        if not math.isfinite(value):
+            raise TrainingError(
+                f"The fit diverged: the loss at step {step} is {value}; lower `learning_rate` or "
+                "`gradient_clip`."
+            )
+    return Record(step, loss, math.nan if validation is None else judged)
+
+
 def _sampler(model: XLSTM, series: Tensor, config: TrainingConfig) -> WindowSampler:
     return WindowSampler(
         series,
@@ -154,10 +190,6 @@ def _rate(step: int, max_steps: int) -> float:
     """Return the share of the learning rate in force: linear warm-up, then cosine to zero."""
     warm_up = max(1.0, WARM_UP_SHARE * max_steps)
     return min(1.0, (step + 1) / warm_up) * 0.5 * (1 + math.cos(math.pi * step / max_steps))
-
-
-def _mean(losses: list[Tensor]) -> float:
-    return torch.stack(losses).mean().item()
 
 
 def _update(
@@ -176,11 +208,20 @@ def _update(
     return loss.detach()
 
 
+def _validation_windows(
+    model: XLSTM, series: Tensor, n_train: int, config: TrainingConfig
+) -> Windows | None:
+    """Return windows that end in the tail; None where there is nothing to choose weights by."""
+    if n_train == len(series):
+        return None
+    first = n_train - config.context_length
+    windows = _sampler(model, series, config).spread(VALIDATION_WINDOWS, first=first)
+    return None if windows.target[:, -1].isnan().all() else windows
+
+
 @torch.no_grad()
-def _validation_loss(model: XLSTM, windows: Windows | None) -> float:
+def _last_token_loss(model: XLSTM, windows: Windows) -> float:
     """Return the loss of the last token alone: the forecast from a whole context."""
-    if windows is None:
-        return math.nan
     model.eval()
     forecasts = [
         model.forward_patches(*(part.to(model.head.weight.device) for part in parts))[:, -1]
@@ -191,6 +232,4 @@ def _validation_loss(model: XLSTM, windows: Windows | None) -> float:
         )
     ]
     target = windows.target[:, -1].to(forecasts[0].device)
-    if target.isnan().all():
-        return math.nan  # nothing to choose weights by
     return pinball_loss(torch.cat(forecasts), target, model.levels).item()

@@ -1,0 +1,131 @@
+"""What a fit follows from: parameters and series become one plan, before anything is built."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from xlstm_ts.checks import check_fraction, check_integer
+from xlstm_ts.config import XLSTMConfig
+from xlstm_ts.exceptions import SeriesError
+from xlstm_ts.frames import Panel
+from xlstm_ts.seasons import season_length
+from xlstm_ts.training import TrainingConfig
+
+if TYPE_CHECKING:
+    from xlstm_ts.forecaster import XLSTMForecaster
+
+LONGEST_CONTEXT = 512
+# A span of seven seasons follows the week of hourly data; without a season, the same number.
+SPAN_SEASONS = 7
+SPAN_WITHOUT_SEASON = 168.0
+# Looks at the validation loss in a fit that is not stopped early.
+LOOKS = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitPlan:
+    """How one fit goes.
+
+    Parameters
+    ----------
+    season : int
+        Readings in the season that was found.
+    model : XLSTMConfig
+        The shape of the model.
+    n_train : int
+        Readings to train on; those after them are the validation tail.
+    training : TrainingConfig
+        How to train.
+    """
+
+    season: int
+    model: XLSTMConfig
+    n_train: int
+    training: TrainingConfig
+
+
+def plan_fit(forecaster: XLSTMForecaster, panel: Panel) -> FitPlan:
+    """Check the parameters of a forecaster and settle what "auto" leaves open.
+
+    Raises
+    ------
+    ValueError
+        Where a parameter is out of range; the message names it, its value and the rule.
+    SeriesError
+        Where the series is too short for the parameters.
+    """
+    season = season_length(panel)
+    model = _model_config(forecaster, panel, season=season)
+    n_train = _training_readings(forecaster, panel, horizon=model.horizon)
+    context_length = _context_length(forecaster, model, n_train=n_train)
+    _check_length(panel, model, n_train=n_train, context_length=context_length)
+    training = _training_config(forecaster, context_length=context_length)
+    return FitPlan(season=season, model=model, n_train=n_train, training=training)
+
+
+def _model_config(forecaster: XLSTMForecaster, panel: Panel, *, season: int) -> XLSTMConfig:
+    patch, span = forecaster.patch_length, forecaster.scaling_span
+    usual_span = SPAN_SEASONS * season if season > 1 else SPAN_WITHOUT_SEASON
+    same = ("horizon", "channels", "blocks", "d_model", "n_heads", "expansion")
+    return XLSTMConfig(
+        **{name: getattr(forecaster, name) for name in (*same, "linear_length", "dropout")},
+        n_channels=len(panel.channels),
+        quantiles=_levels(forecaster.quantiles),
+        patch_length=season if patch == "auto" else patch,
+        scaling_span=usual_span if span == "auto" else span,
+    )
+
+
+def _levels(quantiles: object) -> tuple[float, ...]:
+    try:
+        return tuple(quantiles)  # type: ignore[arg-type]
+    except TypeError as err:
+        raise ValueError(f"`quantiles` must be a sequence of levels, got {quantiles!r}.") from err
+
+
+def _training_readings(forecaster: XLSTMForecaster, panel: Panel, *, horizon: int) -> int:
+    """Return the readings before the validation tail, which holds a horizon or nothing."""
+    check_fraction("validation_fraction", forecaster.validation_fraction)
+    length = len(panel.values)
+    tail = round(forecaster.validation_fraction * length)
+    return length - max(tail, horizon) if tail else length
+
+
+def _context_length(forecaster: XLSTMForecaster, model: XLSTMConfig, *, n_train: int) -> int:
+    """Return the context in whole patches; "auto" takes what the series allows."""
+    wanted, patch = forecaster.context_length, model.patch_length
+    if wanted != "auto":
+        check_integer("context_length", wanted, least=1)
+    longest = LONGEST_CONTEXT if wanted == "auto" else wanted
+    if longest < patch:
+        raise ValueError(
+            f"`context_length` must be at least `patch_length` ({patch}), got {longest}."
+        )
+    context_length = longest // patch * patch
+    if wanted == "auto":
+        # Half of a short series is context, the other half gives windows to train on.
+        half = (n_train - model.horizon) // 2 // patch * patch
+        context_length = min(context_length, max(half, patch))
+    return context_length
+
+
+def _check_length(panel: Panel, model: XLSTMConfig, *, n_train: int, context_length: int) -> None:
+    if n_train < context_length + model.horizon:
+        length = len(panel.values)
+        needed = context_length + model.horizon + length - n_train
+        raise SeriesError(
+            f"`y` is too short: {length} readings, at least {needed} are needed for a context "
+            f"of {context_length}, a horizon of {model.horizon} and a validation tail of "
+            f"{length - n_train}; give more readings or lower these."
+        )
+
+
+def _training_config(forecaster: XLSTMForecaster, *, context_length: int) -> TrainingConfig:
+    check_integer("max_steps", forecaster.max_steps, least=1)
+    same = ("max_steps", "batch_size", "learning_rate", "weight_decay", "gradient_clip")
+    return TrainingConfig(
+        **{name: getattr(forecaster, name) for name in (*same, "patience", "verbose")},
+        context_length=context_length,
+        validation_every=max(1, forecaster.max_steps // LOOKS),
+    )
