@@ -32,6 +32,18 @@ CONFIGS = {
     "many quantiles": {"patch_length": 2, "quantiles": (0.05, 0.2, 0.6, 0.9), "channels": "mixed"},
 }
 
+ARRAY = np.sin(np.arange(160) * np.pi / 4) + 0.1 * np.random.default_rng(0).standard_normal(160)
+HOURLY = pd.date_range("2024-03-29", periods=160, freq="h", tz="Europe/Rome", name="time")
+
+
+def small(**changes: object) -> XLSTMForecaster:
+    """Return a forecaster of `ARRAY` that is fitted in no time."""
+    options = {
+        "horizon": 4, "patch_length": 2, "context_length": 16, "d_model": 8, "n_heads": 2,
+        "max_steps": 3, "random_state": 0,
+    }  # fmt: skip
+    return XLSTMForecaster(**{**options, **changes})
+
 
 def build_model(name: str) -> XLSTM:
     """Return a float64 model of three channels whose weights are all away from their start."""
