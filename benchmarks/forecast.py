@@ -79,7 +79,8 @@ def main() -> int:
     mse = _errors(report, "xLSTM", windowed, truth, bars=bars)
     streamed = _stream(forecaster, z, origins)
     streamed_mse = _errors(report, "xLSTM streamed", streamed, truth)
-    report.add("streamed MSE / windowed MSE", streamed_mse / mse, most=1.02)
+    ratio_bar = None if options.quick else 1.02
+    report.add("streamed MSE / windowed MSE", streamed_mse / mse, most=ratio_bar)
     return report.finish(check=options.check)
 
 
