@@ -22,6 +22,10 @@ from torch.nn.functional import logsigmoid
 
 from xlstm_ts.kernels.states import MLSTMState
 
+# The denominator changes sign, and near zero it magnifies the rounding of its sum in h and more in
+# the gradients. Over more steps than this it is summed in float64, which costs a sixth more time.
+LONGEST_SINGLE_SUM = 32
+
 
 def step(
     q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, *, state: MLSTMState
@@ -190,7 +194,15 @@ def _read(chunk: _Chunk, gates: _Gates, memory: Tensor) -> tuple[Tensor, Tensor]
     weights = (chunk.queries @ chunk.keys.mT).mul_(gates.p)
     out = (chunk.queries @ memory).mul_(gates.u).baddbmm_(weights, chunk.values)
     num, d = out[..., :-1], out[..., -1:]
+    if weights.shape[-1] > LONGEST_SINGLE_SUM:
+        d = _double_denominator(chunk, gates, memory).to(d.dtype)
     return num / torch.maximum(d.abs(), _floor(gates.m)), d.squeeze(-1)
+
+
+def _double_denominator(chunk: _Chunk, gates: _Gates, memory: Tensor) -> Tensor:
+    queries, keys = chunk.queries.double(), chunk.keys.double()
+    weights = (queries @ keys.mT).mul_(gates.p)
+    return (queries @ memory[..., -1:].double()).mul_(gates.u).add_(weights.sum(-1, keepdim=True))
 
 
 def _write(chunk: _Chunk, gates: _Gates, memory: Tensor, *, out: Tensor) -> None:

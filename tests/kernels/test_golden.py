@@ -96,12 +96,10 @@ def test_mlstm_in_float64(form: str, case: str) -> None:
 
 
 @pytest.mark.parametrize("case", MLSTM_CASES)
-@pytest.mark.parametrize("form", ["parallel", "chunkwise 16", "chunkwise 32"])
+@pytest.mark.parametrize("form", ["parallel", "chunkwise 16", "chunkwise 32", "chunkwise 64"])
 def test_mlstm_in_float32(form: str, case: str) -> None:
     bound = tolerance(case, torch.float32)
     errors = mlstm_errors(form, case, torch.float32)
-    if form == "parallel" and "fopen" in case:
-        bound *= 3  # one sum over all 64 steps, none forgotten; measured 1.03e-5
     if "fclosed" in case:  # log f sums to -1920, and the README allows the final state 1e-5
         errors |= {name: error / 2 for name, error in errors.items() if name in ("CT", "nT")}
     assert {name: error for name, error in errors.items() if not error <= bound} == {}
