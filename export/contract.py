@@ -11,14 +11,16 @@ Outputs
 
 A state is all float32. One stream holds an array of `shape`; a batch holds those of its streams one
 after the other along the first axis, `(batch * shape[0], *shape[1:])`. Before the first reading
-every element of an array has the value `initial`. Everything else stands, as one JSON text, under
-the key `xlstm_ts` of the metadata of the ONNX file.
+every element of a stream's array has the value `initial`, or has its own where that is a list, in
+C order. Everything else stands, as one JSON text, under the key `xlstm_ts` of the metadata of the
+ONNX file.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from typing import Any
 
 VERSION = 1
 METADATA_KEY = "xlstm_ts"
@@ -35,11 +37,11 @@ def next_name(state: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class StateArray:
-    """One array of the state: its name, its shape for one stream, its first value."""
+    """One array of the state: its name, its shape for one stream, its first values."""
 
     name: str
     shape: tuple[int, ...]
-    initial: float
+    initial: float | tuple[float, ...]
 
     @property
     def dims(self) -> tuple[str | int, ...]:
@@ -101,8 +103,15 @@ class Contract:
         if version != VERSION:
             raise ValueError(f"contract version {version}, this library reads version {VERSION}")
         try:
-            state = tuple(StateArray(**{**a, "shape": tuple(a["shape"])}) for a in raw["state"])
+            state = tuple(
+                StateArray(**{name: _frozen(value) for name, value in array.items()})
+                for array in raw["state"]
+            )
             tuples = {name: tuple(raw[name]) for name in ("channels", "quantiles")}
             return cls(**{**raw, **tuples, "state": state})
         except (KeyError, TypeError) as err:
             raise ValueError(f"incomplete contract: {err}") from err
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

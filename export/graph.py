@@ -13,6 +13,7 @@ from typing import cast
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from torch import nn
 
 from xlstm_ts.blocks import MLSTMBlock, SLSTMBlock
@@ -28,12 +29,14 @@ from xlstm_ts.export.contract import (
 )
 from xlstm_ts.export.fold import Affine, array, fold_mlstm, fold_slstm
 from xlstm_ts.model import FARTHEST, XLSTM
-from xlstm_ts.scaling import VARIANCE_FLOOR, decay
+from xlstm_ts.scaling import VARIANCE_FLOOR, memory
 
 ZERO, ONE = np.float32(0), np.float32(1)
 # What an empty memory starts from: next to nothing, at a scale that keeps every number finite.
-LITTLE_WEIGHT = 1e-30
+NEXT_TO_NOTHING = 1e-30
 EMPTY_SCALE = -80.0
+# What float32 holds, both ways round.
+UNIT_EXPONENTS = (-126, 126)
 
 
 def build_step_graph(
@@ -86,17 +89,25 @@ class _StepGraph:
         self._rest: dict[str, str] = {}
         # Where past readings are looked at, all that belongs to a channel has an axis of time.
         self._windowed = self.config.buffer_length > 1 or self.config.linear_length > 0
+        channels = self.config.n_channels
+        self._channels = (channels, 1) if self._windowed else (channels,)
+        center, spread = (array(part) for part in (model.center, model.spread))
+        # A power of two near the spread: to divide by it costs no digit.
+        self._unit = np.exp2(np.clip(np.round(np.log2(spread)), *UNIT_EXPONENTS))
+        self._center, self._spread = center / self._unit, spread / self._unit
 
     def build(self, reading: str) -> str:
         """Write the whole step; return the name of the forecast `(B, horizon, C, Q)`."""
         g = self.g
-        value, observed = self._standardise(reading)
+        value, observed = self._read(reading)
         mark = g("Where", observed, ONE, ZERO)
-        value, mean, scale = self._scale(value, observed, mark)
-        values, marks = self._window("value", value), self._window("observed", mark)
-        scaled = g("Div", g("Sub", values, mean), scale)
-        if self._windowed:  # an old gap is not at the present mean
-            scaled = g("Mul", scaled, marks)
+        value, deviation, scale = self._scale(value, observed, mark)
+        marks = self._window("observed", mark)
+        deviations = deviation
+        if self._windowed:
+            values = self._window("value", value)
+            deviations = g("Add", g("Sub", values, value), deviation)
+        scaled = g("Mul", g("Div", deviations, scale), marks)  # a gap is at the mean
         x, present = self._embed(scaled, marks)
         absent = g("Sub", ONE, present)
         for j, block in enumerate(self.model.blocks):
@@ -108,9 +119,16 @@ class _StepGraph:
         forecast = self._head(x)
         if self.model.linear_path is not None:
             forecast = g("Add", forecast, self._linear_path(scaled, self.model.linear_path))
-        return self._unscale(forecast, mean, scale)
+        return self._unscale(forecast, mean=g("Sub", value, deviation), scale=scale)
 
-    def _carry(self, name: str, shape: tuple[int, ...], *, rows: int = 1, start: float = 0) -> str:
+    def _carry(
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        *,
+        rows: int = 1,
+        start: float | tuple[float, ...] = 0,
+    ) -> str:
         """Add an array of the state, `(rows, *shape)` for one stream; return what it holds."""
         field = StateArray(name=name, shape=(rows, *shape), initial=start)
         self.state.append(field)
@@ -138,35 +156,41 @@ class _StepGraph:
     def _norm(self, x: str, layer: nn.LayerNorm) -> str:
         return self.g("LayerNormalization", x, array(layer.weight), axis=-1, epsilon=layer.eps)
 
-    def _standardise(self, reading: str) -> tuple[str, str]:
-        """Write the reading in units of its channel's spread, and where there is one."""
-        g = self.g
-        center, spread = (array(part) for part in (self.model.center, self.model.spread))
-        value = g("Div", g("Sub", reading, center), spread)
+    def _read(self, reading: str) -> tuple[str, str]:
+        """Write the reading in units of its channel, and where there is one."""
+        value = self.g("Mul", reading, 1 / self._unit)
         if self._windowed:
-            value = g("Reshape", value, np.array([-1, self.config.n_channels, 1]))
-        return value, g("Less", g("Abs", value), np.float32(FARTHEST))  # false for NaN
+            value = self.g("Reshape", value, np.array([-1, self.config.n_channels, 1]))
+        off = self.g("Abs", self.g("Sub", value, self._per_channel(self._center)))
+        limit = FARTHEST * self._spread
+        return value, self.g("Less", off, self._per_channel(limit))  # false for NaN
 
     def _scale(self, value: str, observed: str, mark: str) -> tuple[str, str, str]:
-        """Write `scaling_step`; return the reading with its gap filled, the mean and the scale.
+        """Write `scaling_step`; return the reading, its deviation from the mean, the scale.
 
-        The weight is counted in readings: a reading adds one to it, and has this share of it.
+        The state holds the last reading and its deviation in place of the mean: differences of
+        readings are exact, and nothing of the size of the level is ever summed.
         """
-        g, rho = self.g, decay(self.config.scaling_span)
-        shape = (self.config.n_channels, 1) if self._windowed else (self.config.n_channels,)
-        count = self._carry("scaling_count", shape, start=LITTLE_WEIGHT)
-        mean, variance = (self._carry(f"scaling_{name}", shape) for name in ("mean", "variance"))
-        value = g("Where", observed, value, mean)
-        kept = g("Where", observed, np.float32(rho), ONE)
-        count = g("Add", g("Mul", count, kept), mark)
-        share = g("Div", mark, count)
-        innovation = g("Sub", value, mean)
-        moved = g("Mul", share, innovation)
-        mean = g("Add", mean, moved)
-        spread = g("Add", variance, g("Mul", moved, innovation))
-        variance = g("Mul", g("Sub", ONE, share), spread)
-        self.new |= {"scaling_count": count, "scaling_mean": mean, "scaling_variance": variance}
-        return value, mean, g("Sqrt", g("Add", variance, np.float32(VARIANCE_FLOOR)))
+        g = self.g
+        seen = self._carry("scaling_seen", self._channels, start=NEXT_TO_NOTHING)
+        last = self._carry("scaling_last", self._channels, start=tuple(self._center.tolist()))
+        deviation = self._carry("scaling_deviation", self._channels)
+        variance = self._carry("scaling_variance", self._channels)
+        value = g("Where", observed, value, last)
+        seen = g("Min", g("Add", seen, mark), np.float32(memory(self.config.scaling_span)))
+        share = g("Div", mark, seen)
+        innovation = g("Add", g("Sub", value, last), deviation)
+        deviation = g("Sub", innovation, g("Mul", share, innovation))
+        moved = g("Sub", g("Mul", innovation, deviation), variance)
+        variance = g("Add", variance, g("Mul", share, moved))
+        new = {"seen": seen, "last": value, "deviation": deviation, "variance": variance}
+        self.new |= {f"scaling_{name}": value for name, value in new.items()}
+        floor = self._per_channel(VARIANCE_FLOOR * self._spread**2)
+        return value, deviation, g("Sqrt", g("Add", variance, floor))
+
+    def _per_channel(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Lay out a constant of each channel as what belongs to channels is laid out."""
+        return values.reshape(self._channels)
 
     def _window(self, name: str, newest: str) -> str:
         """Write the last R readings, `(B, C, R)`; without a buffer the newest is all."""
@@ -261,7 +285,7 @@ class _StepGraph:
         normed = self._norm(x, block.norm)
         mixed = self._conv(name, weights.conv, normed, present)
         before, c = (self._dequeue(f"{name}_{letter}", (width,)) for letter in "hc")
-        n = self._dequeue(f"{name}_n", (width,), start=LITTLE_WEIGHT)
+        n = self._dequeue(f"{name}_n", (width,), start=NEXT_TO_NOTHING)
         gates = self._affine(g("Concat", mixed, normed, before, absent, axis=1), weights.cell)
         i, minus_f, z, o = g.split(gates, [width] * 4, axis=1)
         forget, write, _ = self._stabilise(name, (width,), i=i, minus_f=minus_f)
@@ -313,11 +337,10 @@ class _StepGraph:
         path = g("Transpose", path, perm=[0, 2, 1])
         return g("Reshape", path, np.array([-1, config.horizon, config.n_channels, 1]))
 
-    def _unscale(self, forecast: str, mean: str, scale: str) -> str:
+    def _unscale(self, forecast: str, *, mean: str, scale: str) -> str:
         """Write the forecast in raw units."""
         g = self.g
         shape = np.array([-1, 1, self.config.n_channels, 1])
         mean, scale = (g("Reshape", part, shape) for part in (mean, scale))
-        center, spread = (array(part)[:, None] for part in (self.model.center, self.model.spread))
-        standard = g("Add", g("Mul", forecast, scale), mean)
-        return g("Add", g("Mul", standard, spread), center)
+        forecast = g("Add", g("Mul", forecast, scale), mean)
+        return g("Mul", forecast, self._unit[:, None])

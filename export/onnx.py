@@ -35,7 +35,7 @@ def export_onnx(forecaster: XLSTMForecaster, path: str | os.PathLike[str]) -> Pa
     Returns
     -------
     Parity
-        The worst errors found, in units of each channel's spread.
+        The worst errors found, in scaled units.
 
     Raises
     ------

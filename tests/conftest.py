@@ -67,6 +67,7 @@ def make_readings(batch: int, length: int, *, seed: int = 1) -> torch.Tensor:
     readings = noise.cumsum(1) * torch.tensor([3.0, 0.5, 1.0]) + torch.tensor([100.0, 0.0, -5.0])
     readings[torch.rand(batch, length, 3, generator=generator) < 0.2] = torch.nan
     readings[0, length // 4 : length // 2] = torch.nan
+    readings[-1, 0] = torch.nan  # nothing seen yet
     return readings
 
 

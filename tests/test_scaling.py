@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from xlstm_ts.scaling import VARIANCE_FLOOR, Scaling, causal_scaling, decay, scaling_step
+from xlstm_ts.scaling import VARIANCE_FLOOR, Scaling, causal_scaling, memory, scaling_step
 
 SPANS = [(2, 2000), (2.5, 300), (8, 60), (168, 300), (168, 3), (8, 1)]
 
@@ -23,7 +23,10 @@ def by_steps(x: torch.Tensor, observed: torch.Tensor, state: Scaling, *, span: f
 
 def by_numpy(values: np.ndarray, *, span: float) -> tuple[float, float]:
     """Return weighted mean and variance of observed readings, summed as the definition says."""
-    weights = decay(span) ** np.arange(len(values))[::-1]
+    longest, number = memory(span), np.arange(1, len(values) + 1)
+    rho = 1 - 1 / longest
+    # Each reading past the first N leaves rho of the weights before it; the first N weigh alike.
+    weights = rho ** (max(len(values) - longest, 0) - np.maximum(number - longest, 0.0))
     mean = np.average(values, weights=weights)
     return mean, np.average((values - mean) ** 2, weights=weights)
 
@@ -85,7 +88,7 @@ def test_cutting_changes_nothing(span: float, length: int) -> None:
 
 @pytest.mark.parametrize("garbage", [0.0, 1e6])
 def test_missing_reading_leaves_the_state_alone(garbage: float) -> None:
-    state = Scaling(*(torch.full((1, 1), value) for value in (0.5, 3.0, 2.0)))
+    state = Scaling(*(torch.full((1, 1), value) for value in (2.0, 3.0, 2.0)))
     x, observed = torch.full((1, 5, 1), garbage), torch.zeros(1, 5, 1)
     after = scaling_step(x[:, 0], observed[:, 0], state, span=8)
     assert all(torch.equal(one, other) for one, other in zip(after, state, strict=True))
@@ -131,12 +134,21 @@ def test_high_level_does_not_cancel(run, dtype: torch.dtype, level: float) -> No
     assert (got.double() - truth).abs().max() <= 2 * bound
 
 
-@pytest.mark.parametrize("span", [2, 24, 168])
+def test_mean_of_few_readings_is_plain() -> None:
+    x, observed = torch.arange(4.0).reshape(1, 4, 1), torch.ones(1, 4, 1)
+    assert causal_scaling(x, observed, start(1, 1), span=9).mean.flatten().tolist() == [
+        0, 0.5, 1, 1.5,
+    ]  # fmt: skip
+    assert memory(9) == 5
+
+
+@pytest.mark.parametrize("span", [2, 24, 168, 5000])
 def test_single_precision_step_stays_near(span: float) -> None:
     x, observed = series(5000)
     x = x - x.mean(1, keepdim=True)
     truth = causal_scaling(x, observed, start(2, 3), span=span)
     single = by_steps(x.float(), observed.float(), start(2, 3, torch.float32), span=span)
+    torch.testing.assert_close(single.seen, truth.seen.float(), atol=0, rtol=0)
     # Each step rounds by an ulp and forgets at the rate of the span: errors add up to span ulps.
     eps = torch.finfo(torch.float32).eps
     for one, other in zip(single, truth, strict=True):

@@ -113,9 +113,9 @@ def test_masked_reading_is_missing(model: StreamModel) -> None:
 def test_broken_state_is_refused(model: StreamModel) -> None:
     stream = model.create_stream()
     state = stream.state
-    with pytest.raises(StreamError, match="scaling_mean"):
-        stream.state = {**state, "scaling_mean": np.full_like(state["scaling_mean"], np.nan)}
-    np.testing.assert_array_equal(stream.state["scaling_mean"], state["scaling_mean"])
+    with pytest.raises(StreamError, match="scaling_last"):
+        stream.state = {**state, "scaling_last": np.full_like(state["scaling_last"], np.nan)}
+    np.testing.assert_array_equal(stream.state["scaling_last"], state["scaling_last"])
 
 
 def test_state_of_another_model_is_refused(model: StreamModel) -> None:

@@ -40,7 +40,8 @@ class XLSTMConfig:
     linear_length : int
         Readings that the linear path sees; 0 leaves it out.
     scaling_span : float
-        Span, in readings, of the exponentially weighted mean and scale.
+        Span, in readings, of the running mean and scale: (span + 1) / 2 readings weigh alike, what
+        is older is forgotten exponentially.
     dropout : float
         Share of activations dropped in training.
 

@@ -131,6 +131,30 @@ class XLSTM(nn.Module):
         forecast = self._unfold(self._forecast(x, recent, scalings), like=readings)
         return forecast, tuple(part.unflatten(0, (batch, -1)) for part in new)
 
+    def scale(self, readings: Tensor, state: State | None = None) -> Tensor:
+        """Return what each channel is divided by at every reading.
+
+        Parameters
+        ----------
+        readings : Tensor
+            Raw readings `(B, T, C)`; NaN is missing.
+        state : State, optional
+            The state before the first of them; none is a cold start.
+
+        Returns
+        -------
+        Tensor
+            Scales `(B, T, C)` in raw units.
+        """
+        batch = readings.shape[0]
+        state = self.initial_state(batch) if state is None else state
+        value, observed = self._fold(readings)
+        scaling, _, _ = self._split([part.flatten(0, 1) for part in state])
+        scalings = causal_scaling(value, observed, scaling, span=self.config.scaling_span)
+        # (B * groups, T, G) to (B, T, C)
+        joined = scalings.scale.unflatten(0, (batch, -1)).transpose(1, 2).flatten(2)
+        return joined * self.spread
+
     def step(self, reading: Tensor, state: State) -> tuple[Tensor, State]:
         """Take one reading.
 

@@ -1,10 +1,12 @@
-"""Causal scaling: the exponentially weighted mean and scale of the readings so far.
+"""Causal scaling: the running mean and scale of the readings so far.
 
-The weights of a mean with span s decay by rho = 1 - 2 / (s + 1) from one *observed* reading to the
-next, and are divided by their sum, so that the first readings are not pulled towards zero.
-`causal_scaling` has every position at once in closed form; `scaling_step` is the same, one reading
-at a time, in the update of West (1979, "Updating mean and variance estimates: an improved
-method"), which does not cancel in float32. A missing reading leaves the state alone.
+The first N readings weigh alike; from then on each one shrinks the weight of those before it by
+rho = 1 - 1 / N, as in an exponentially weighted mean of span 2 N - 1. A new reading thus has the
+share 1 / min(n, N), with n a whole number: a weight that approaches its limit by ever smaller
+steps would stand still in float32 before it got there. `causal_scaling` has every position at
+once in closed form; `scaling_step` is the same, one reading at a time, in the update of West (1979,
+"Updating mean and variance estimates: an improved method"), which does not cancel in float32. A
+missing reading leaves the state alone.
 """
 
 from __future__ import annotations
@@ -19,13 +21,12 @@ from torch import Tensor
 VARIANCE_FLOOR = 1e-2
 # The largest power of 1 / rho that the closed form may reach in float64.
 LARGEST_EXPONENT = 230.0
-TINY_WEIGHT = 1e-30
 
 
 class Scaling(NamedTuple):
-    """Weight, mean and variance of the readings so far, each `(..., channels)`."""
+    """Number, up to N, mean and variance of the readings so far, each `(..., channels)`."""
 
-    weight: Tensor
+    seen: Tensor
     mean: Tensor
     variance: Tensor
 
@@ -35,9 +36,9 @@ class Scaling(NamedTuple):
         return (self.variance + VARIANCE_FLOOR).sqrt()
 
 
-def decay(span: float) -> float:
-    """Return the factor rho by which one more reading shrinks the weight of those before it."""
-    return 1.0 - 2.0 / (span + 1.0)
+def memory(span: float) -> int:
+    """Return N, how many readings the mean remembers."""
+    return round((span + 1) / 2)
 
 
 def scaling_step(x: Tensor, observed: Tensor, state: Scaling, *, span: float) -> Scaling:
@@ -59,13 +60,12 @@ def scaling_step(x: Tensor, observed: Tensor, state: Scaling, *, span: float) ->
     Scaling
         The state that is in force at this reading.
     """
-    rho = decay(span)
-    weight = torch.where(observed > 0, rho * state.weight + (1 - rho), state.weight)
-    gain = observed * (1 - rho) / weight.clamp_min(TINY_WEIGHT)
+    seen = (state.seen + observed).clamp_max(memory(span))
+    share = observed / seen.clamp_min(1)
     innovation = x - state.mean
-    mean = state.mean + gain * innovation
-    variance = (1 - gain) * (state.variance + gain * innovation.square())
-    return Scaling(weight, mean, variance)
+    mean = state.mean + share * innovation
+    variance = (1 - share) * (state.variance + share * innovation.square())
+    return Scaling(seen, mean, variance)
 
 
 def causal_scaling(x: Tensor, observed: Tensor, state: Scaling, *, span: float) -> Scaling:
@@ -87,38 +87,36 @@ def causal_scaling(x: Tensor, observed: Tensor, state: Scaling, *, span: float) 
     Scaling
         Fields `(S, T, C)`, of the dtype of `x`; computed in float64.
     """
-    rho = decay(span)
+    length = memory(span)
     # Powers of 1 / rho grow with the number of readings, so a very long sequence goes in pieces.
-    longest = max(1, int(LARGEST_EXPONENT / -math.log(rho)))
+    longest = max(1, int(LARGEST_EXPONENT / -math.log(1 - 1 / length)))
     current = Scaling(*(part.double() for part in state))
     pieces = []
-    for piece, seen in zip(x.split(longest, 1), observed.split(longest, 1), strict=True):
-        pieces.append(_scaling_piece(piece.double(), seen.double(), current, rho))
+    for piece, marks in zip(x.split(longest, 1), observed.split(longest, 1), strict=True):
+        pieces.append(_scaling_piece(piece.double(), marks.double(), current, length))
         current = Scaling(*(part[:, -1] for part in pieces[-1]))
     return Scaling(*(torch.cat(parts, 1).to(x.dtype) for parts in zip(*pieces, strict=True)))
 
 
-def _scaling_piece(x: Tensor, observed: Tensor, state: Scaling, rho: float) -> Scaling:
-    """Return the closed form over one piece: sums of decayed weights, values and squares."""
-    weight, mean, variance = (part.unsqueeze(1) for part in state)
+def _scaling_piece(x: Tensor, observed: Tensor, state: Scaling, length: int) -> Scaling:
+    """Return the closed form over one piece: sums of weights, values and squares."""
+    before, mean, variance = (part.unsqueeze(1) for part in state)
     # Sums are taken about a reading of the past: about zero, the square of a level of thousands
     # would swamp the variance.
     first = x.gather(1, observed.argmax(1, keepdim=True))
-    centre = torch.where(weight > 0, mean, first).detach()
-    count = observed.cumsum(1)
-    grown = observed * (1 - rho) * rho**-count
-    shrink = rho**count
-    weights = shrink * (weight + grown.cumsum(1))
+    centre = torch.where(before > 0, mean, first).detach()
+    count = before + observed.cumsum(1)
+    # Rather than shrink the old weights by rho, let the new ones grow.
+    forgotten = (1 - 1 / length) ** (count - length).clamp_min(0)
+    grown = observed / forgotten
     offset = mean - centre
-    sums = shrink * (weight * offset + (grown * (x - centre)).cumsum(1))
-    squares = shrink * (
-        weight * (variance + offset.square()) + (grown * (x - centre).square()).cumsum(1)
-    )
-    safe = weights.clamp_min(TINY_WEIGHT)
-    moved = sums / safe
-    seen = weights > 0
+    deviation = x - centre
+    total = count.clamp(1, length) / forgotten
+    moved = (before * offset + (grown * deviation).cumsum(1)) / total
+    squares = before * (variance + offset.square()) + (grown * deviation.square()).cumsum(1)
+    known = count > 0
     return Scaling(
-        weights,
-        torch.where(seen, centre + moved, mean),
-        torch.where(seen, (squares / safe - moved.square()).clamp_min(0), variance),
+        count.clamp_max(length),
+        torch.where(known, centre + moved, mean),
+        torch.where(known, (squares / total - moved.square()).clamp_min(0), variance),
     )

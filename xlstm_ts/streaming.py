@@ -149,7 +149,7 @@ class Stream:
         """Forget everything: the next reading is the first."""
         self._current = 0
         for array, described in zip(self._states[0], self._contract.state, strict=True):
-            array.fill(described.initial)
+            array.flat[:] = described.initial  # one number, or all of them
 
     @property
     def state(self) -> dict[str, Array]:

@@ -11,7 +11,10 @@ CONTRACT = Contract(
     horizon=3,
     quantiles=(0.1, 0.6),
     step="h",
-    state=(StateArray(name="m", shape=(2, 1), initial=-1e30),),
+    state=(
+        StateArray(name="m", shape=(2, 1), initial=-1e30),
+        StateArray(name="last", shape=(1, 2), initial=(0.5, 3.0)),
+    ),
     library_version="0",
 )
 

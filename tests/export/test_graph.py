@@ -1,5 +1,7 @@
 """The step graph is `XLSTM.step`, in plain operators, for a family of models and any batch."""
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import onnxruntime as ort
@@ -9,7 +11,7 @@ from onnx.reference import ReferenceEvaluator
 
 from tests.conftest import CONFIGS, build_model, make_readings
 from xlstm_ts.config import XLSTMConfig
-from xlstm_ts.export import fold
+from xlstm_ts.export import fold, parity
 from xlstm_ts.export.contract import FORECAST, METADATA_KEY, READING, Contract, next_name
 from xlstm_ts.export.graph import build_step_graph
 from xlstm_ts.model import XLSTM
@@ -47,10 +49,11 @@ def chain(model: XLSTM, graph: onnx.ModelProto, run, readings: torch.Tensor) -> 
     """Feed each `_next` output back by name; return the worst error in units of the spread."""
     batch = len(readings)
     fields = read_contract(graph).state
-    fed = {
-        field.name: np.full((batch * field.shape[0], *field.shape[1:]), field.initial, np.float32)
-        for field in fields
-    }
+    fed = {}
+    for field in fields:
+        start = np.empty(field.shape, np.float32)
+        start.flat = field.initial
+        fed[field.name] = np.concatenate([start] * batch)
     outputs = [FORECAST, *(next_name(field.name) for field in fields)]
     state, worst = model.initial_state(batch), 0.0
     for reading in readings.unbind(1):
@@ -76,6 +79,15 @@ def test_graph_equals_step_in_onnxruntime(model: XLSTM, batch: int) -> None:
 def test_graph_equals_step_in_the_reference_runtime(model: XLSTM) -> None:
     graph = build_graph(model)
     assert chain(model, graph, ReferenceEvaluator(graph).run, make_readings(2, 9)) < 1e-4
+
+
+def test_scaling_does_not_wear_out_in_float32(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = XLSTM(XLSTMConfig(n_channels=1, horizon=1, blocks="m", scaling_span=2000))
+    readings = np.random.default_rng(0).standard_normal((5000, 1)).cumsum(0)
+    path = tmp_path / "model.onnx"
+    onnx.save(build_graph(model), path)
+    assert parity.worst_errors(model, path, readings=readings).max() < 4e-6
 
 
 def test_graph_is_plain(model: XLSTM) -> None:
