@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import copy
 import os
+from collections.abc import Hashable
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import onnx
+import torch
+from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
 import xlstm_ts
 from xlstm_ts.export.graph import build_step_graph
 from xlstm_ts.export.parity import Parity, check_parity
 from xlstm_ts.files import atomic_path
+from xlstm_ts.model import XLSTM
+from xlstm_ts.units import find_units
 
 if TYPE_CHECKING:
     from xlstm_ts.forecaster import XLSTMForecaster
 
 
-def export_onnx(forecaster: XLSTMForecaster, path: str | os.PathLike[str]) -> Parity:
+def export_onnx(
+    forecaster: XLSTMForecaster, path: str | os.PathLike[str], *, series: Hashable = None
+) -> Parity:
     """Write the step graph of a forecaster: one raw reading in, one forecast out.
 
     Scaling, missing readings, the open patch and the state are in the graph; see
@@ -31,6 +41,11 @@ def export_onnx(forecaster: XLSTMForecaster, path: str | os.PathLike[str]) -> Pa
     path : path-like
         The file. It appears only after the graph has been run beside the model over 2,000
         random readings and 2,000 of the forecaster's context, repeated until there are enough.
+    series : hashable, optional
+        Of a forecaster of many series: the key of the one whose units, level and spread of its
+        context, the graph is to have. Streams of other series may be run with it where these are
+        alike: the graph follows the level, and only readings that vary less than a tenth of the
+        spread are taken as flatter than they are.
 
     Returns
     -------
@@ -43,15 +58,34 @@ def export_onnx(forecaster: XLSTMForecaster, path: str | os.PathLike[str]) -> Pa
         Where graph and model differ by more than `check_parity` allows; no file is then written.
     BackendError
         Where onnxruntime is not installed.
+    ValueError
+        Where `series` names none of the series.
     """
     check_is_fitted(forecaster)
-    model, context = forecaster.model_, forecaster.context_
+    model, context = _of_series(forecaster, series)
     graph = build_step_graph(
         model,
         channels=forecaster.channels_,
-        step=context.step,
+        step=forecaster.context_.step,
         library_version=xlstm_ts.__version__,
     )
     with atomic_path(Path(path)) as temporary:
         onnx.save(graph, temporary)
-        return check_parity(model, temporary, readings=context.values)
+        return check_parity(model, temporary, readings=context)
+
+
+def _of_series(forecaster: XLSTMForecaster, key: Hashable) -> tuple[XLSTM, NDArray[np.float64]]:
+    """Return the model in the units of a series, and the readings of that."""
+    known = forecaster.context_.series
+    if key not in known:
+        raise ValueError(
+            f"`series` must be one of {', '.join(map(repr, islice(known, 5)))}"
+            f"{', ...' if len(known) > 5 else ''}, got {key!r}."
+        )
+    model, context = forecaster.model_, known[key].values
+    if forecaster.pooled_:
+        model = copy.deepcopy(model)
+        units = find_units(context)
+        for buffer, number in zip((model.center, model.spread), units, strict=True):
+            buffer.copy_(torch.as_tensor(number[0]))
+    return model, context

@@ -36,9 +36,11 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         {"torch"},
     ),
     "xlstm_ts.advice": (set(), {"pandas"}),
-    "xlstm_ts.frames": ({"xlstm_ts.advice"}, {"pandas"}),
+    "xlstm_ts.steps": ({"xlstm_ts.advice"}, {"pandas"}),
+    "xlstm_ts.frames": ({"xlstm_ts.advice", "xlstm_ts.steps"}, {"pandas"}),
+    "xlstm_ts.units": (set(), set()),
     "xlstm_ts.seasons": ({"xlstm_ts.frames"}, {"pandas"}),
-    "xlstm_ts.evaluation": ({"xlstm_ts.model", "xlstm_ts.frames"}, {"torch"}),
+    "xlstm_ts.evaluation": ({"xlstm_ts.model", "xlstm_ts.frames", "xlstm_ts.units"}, {"torch"}),
     "xlstm_ts.tables": (set(), {"pandas"}),
     "xlstm_ts.plotting": (set(), {"pandas", "matplotlib"}),
     "xlstm_ts.persistence": (
@@ -53,7 +55,8 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         {
             f"xlstm_ts.{name}"
             for name in (
-                "persistence", "config", "evaluation", "frames", "model", "plans", "training",
+                "persistence", "config", "evaluation", "frames", "model", "plans", "steps",
+                "training", "units",
             )
         },
         {"torch", "pandas", "sklearn"},
@@ -68,8 +71,8 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     ),
     "xlstm_ts.export.parity": ({"xlstm_ts.model", "xlstm_ts.streaming"}, {"torch"}),
     "xlstm_ts.export.onnx": (
-        {"xlstm_ts.files", "xlstm_ts.export", "xlstm_ts"},
-        {"onnx", "sklearn"},
+        {f"xlstm_ts.{name}" for name in ("files", "export", "model", "units")} | {"xlstm_ts"},
+        {"onnx", "sklearn", "torch"},
     ),
 }  # fmt: skip
 UNBOUND = {"xlstm_ts", "xlstm_ts.cli", "xlstm_ts.__main__"}

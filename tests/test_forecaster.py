@@ -132,7 +132,7 @@ def test_score_waits_for_a_season_longer_than_the_context(
     )
     expected = pytest.approx(np.mean(1 - ours / theirs), rel=1e-5)
     assert forecaster.score(sine.iloc[start:]) == expected
-    with pytest.raises(SeriesError, match=r"at least 28 are needed .* season of 24"):
+    with pytest.raises(SeriesError, match=r"at least 28 readings are needed .* season of 24"):
         forecaster.score(sine.iloc[610 : 610 + 27])
 
 

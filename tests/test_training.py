@@ -48,8 +48,8 @@ def trained(
     torch.manual_seed(2)
     records = train(
         model,
-        series,
-        n_train=N_TRAIN,
+        [series],
+        n_train=[N_TRAIN],
         config=replace(CONFIG, **changes),
         generator=torch.Generator().manual_seed(3),
     )
@@ -77,8 +77,9 @@ def test_the_best_weights_come_back_and_were_judged_without_dropout() -> None:
     losses = [record.validation_loss for record in records]
     assert losses.index(min(losses)) < len(losses) - 1
     assert not model.training
-    sampler = WindowSampler(series, groups=2, context_length=CONTEXT, patch_length=2, horizon=4)
-    value, observed, target = sampler.spread(1024, first=N_TRAIN - CONTEXT)
+    tail = series[N_TRAIN - CONTEXT :]
+    sampler = WindowSampler([tail], groups=2, context_length=CONTEXT, patch_length=2, horizon=4)
+    value, observed, target = sampler.spread(1024)
     with torch.no_grad():
         forecast = model.forward_patches(value, observed)
     loss = pinball_loss(forecast[:, -1], target[:, -1], model.levels).item()

@@ -13,7 +13,7 @@ def count(length: int, channels: int) -> torch.Tensor:
     return torch.arange(float(length))[:, None] + CHANNEL * torch.arange(float(channels))
 
 
-def sampler(series: torch.Tensor, **changes: int) -> WindowSampler:
+def sampler(*series: torch.Tensor, **changes: int) -> WindowSampler:
     options = {"groups": 2, "context_length": 12, "patch_length": 3, "horizon": 4, **changes}
     return WindowSampler(series, **options)
 
@@ -51,8 +51,8 @@ def test_same_generator_same_windows() -> None:
 
 
 @pytest.mark.parametrize("count_wanted", [1, 7, 10_000])
-def test_spread_is_even_and_stays_in_the_tail(count_wanted: int) -> None:
-    windows = sampler(count(60, 2)).spread(count_wanted, first=40 - 12)
+def test_spread_is_even(count_wanted: int) -> None:
+    windows = sampler(count(60, 2)[40 - 12 :]).spread(count_wanted)
     last = windows.target[:, -1, :, 0]
     assert (last % CHANNEL).min() == 40
     starts = windows.value[:, 0, 0]
@@ -72,3 +72,18 @@ def test_gaps_are_marked() -> None:
     assert windows.observed[0, :, 0].tolist() == [0, 1, 1, 1, 1] * 2
     assert windows.value[0, :, 0].tolist() == [0, 1, 1, 1, 1] * 2
     assert windows.target[0, 4].isnan().flatten().tolist() == [True, False, False]
+
+
+def test_no_window_reaches_into_the_next_series() -> None:
+    series = [count(20, 1), count(18, 1) + 100, count(9, 1) + 200]
+    cutter = sampler(*series, groups=1)
+    windows = cutter.draw(500, generator=torch.Generator().manual_seed(0))
+    seen = torch.where(windows.observed > 0, windows.value, torch.nan)
+    everything = torch.cat((seen.flatten(1), windows.target[:, -1].flatten(1)), 1)
+    owner = everything // 100
+    assert (owner.nan_to_num(-1).amax(1) == owner.nan_to_num(9).amin(1)).all()
+    assert set(owner.nan_to_num(-1).amax(1).tolist()) == {0, 1, 2}
+    # The last one is shorter than a window: readings are missing before it, its end is whole.
+    short = owner[:, -1] == 2
+    assert (windows.observed[short, :, 0].sum(1) == 9 - 4).all()
+    assert (windows.target[short, -1, :, 0] == torch.arange(205.0, 209.0)).all()

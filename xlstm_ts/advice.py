@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pandas.tseries.frequencies import to_offset
 
 COUNT = "y.reset_index(drop=True) to count readings"
 # Steps that people and machines choose; stamps that jitter are meant to have one of them.
@@ -16,7 +15,7 @@ COMMON = "1ms 10ms 100ms 1s 5s 10s 15s 30s 1min 5min 10min 15min 30min 1h 2h 3h 
 def for_kind_of_index(index: pd.Index[Any]) -> str:
     """Return what makes an index of the wrong kind one of times or of integers."""
     if isinstance(index, pd.MultiIndex):
-        return "give one series at a time, or a column for each: y.unstack()"
+        return "name the series by the levels before the last one, and the time by that"
     if isinstance(index, pd.TimedeltaIndex):
         return f"add the time of the start, y.index += pandas.Timestamp(...), or use {COUNT}"
     if index.dtype.kind == "f":
@@ -44,9 +43,6 @@ def for_kind_of_column(column: pd.Series[Any]) -> str:
 
 def for_irregular_stamps(index: pd.DatetimeIndex) -> str:
     """Return what gives increasing stamps one step and loses no reading."""
-    grid = _calendar_grid(index) or _fixed_grid(index)
-    if grid:
-        return f"put NaN in the gaps: y.asfreq({grid!r})"
     period = _period(index)
     if period:
         return f"name the period of each reading: y.to_period({period!r})"
@@ -58,29 +54,6 @@ def for_irregular_stamps(index: pd.DatetimeIndex) -> str:
         f"the stamps lie on no grid, so round them, y.index = y.index.round({step!r}), "
         f"or resample: {resample}"
     )
-
-
-def _calendar_grid(index: pd.DatetimeIndex) -> str | None:
-    """Return the step of the calendar on which all stamps lie, with at most half missing."""
-    for step in ("B", "D", f"W-{index[0].day_name()[:3].upper()}", "MS", "ME"):
-        grid = pd.date_range(index[0], index[-1], freq=step)
-        if len(grid) <= 2 * len(index) and index.isin(grid).all():
-            return step
-    return None
-
-
-def _fixed_grid(index: pd.DatetimeIndex) -> str | None:
-    """Return the smallest step if it divides all others and is what most readings are apart.
-
-    A step that divides the others yet is rare is the resolution of a clock that jitters.
-    """
-    steps = index[1:] - index[:-1]
-    smallest = steps.min()
-    if (steps % smallest != pd.Timedelta(0)).any():
-        return None
-    slots = (index[-1] - index[0]) / smallest + 1
-    most = (steps == smallest).mean() > 0.5
-    return str(to_offset(smallest).freqstr) if most or slots <= 2 * len(index) else None
 
 
 def _period(index: pd.DatetimeIndex) -> str | None:

@@ -53,7 +53,7 @@ def demo(options: argparse.Namespace) -> None:
     torch.set_num_threads(1)  # at this size more threads wait for one another
     table = _read(options)
     panel = read_panel(table.readings, name=options.data or "y")  # all of it, before any work
-    y = pd.DataFrame(panel.values, panel.index, panel.channels)
+    y = pd.DataFrame(panel.longest.values, panel.longest.index, panel.channels)
     length = round((1 - HELD_OUT) * len(y))
     if len(y) - length <= options.horizon:
         raise SeriesError(

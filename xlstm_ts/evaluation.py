@@ -9,12 +9,19 @@ from numpy.typing import NDArray
 from xlstm_ts.exceptions import SeriesError
 from xlstm_ts.frames import Floats
 from xlstm_ts.model import XLSTM
+from xlstm_ts.units import Units, find_units
 
 BATCH = 256
+UNCHANGED = Units(np.zeros((1, 1)), np.ones((1, 1)))
 
 
 def rolling_forecasts(
-    model: XLSTM, values: Floats, *, origins: NDArray[np.int64], context_length: int
+    model: XLSTM,
+    values: Floats,
+    *,
+    origins: NDArray[np.int64],
+    context_length: int,
+    own_units: bool = False,
 ) -> Floats:
     """Forecast from each origin with the `context_length` readings up to it, from a cold start.
 
@@ -28,6 +35,8 @@ def rolling_forecasts(
         Number of readings known at each origin: `values[:origin]`, at least 1.
     context_length : int
         Most readings that a forecast sees; before the first reading everything is missing.
+    own_units : bool
+        Put each window in the units of its own readings, for a model of many series.
 
     Returns
     -------
@@ -41,8 +50,11 @@ def rolling_forecasts(
     with torch.inference_mode():
         for start in range(0, len(origins), BATCH):
             part = windows[origins[start : start + BATCH]].swapaxes(1, 2)
-            readings = torch.as_tensor(np.ascontiguousarray(part), device=device)
-            forecasts.append(model.forecast(readings).cpu().double().numpy())
+            units = find_units(part) if own_units else UNCHANGED
+            readings = torch.as_tensor(units.standardise(part), device=device)
+            forecast = model.forecast(readings).cpu().double().numpy()
+            center, spread = (each[..., None] for each in units)
+            forecasts.append(forecast * spread + center)
     return np.concatenate(forecasts)
 
 

@@ -7,7 +7,7 @@
     ├── ExportError    (RuntimeError)        a model could not be written as a verified graph
     └── StreamError    (ValueError)          a stream was given what its graph cannot take
 
-Each is also the built-in error that a caller would already catch.
+Each is also the built-in error that a caller would already catch. Warnings are `SeriesWarning`.
 """
 
 
@@ -33,3 +33,7 @@ class ExportError(XLSTMError, RuntimeError):
 
 class StreamError(XLSTMError, ValueError):
     """A reading or a state does not fit the graph of the stream."""
+
+
+class SeriesWarning(UserWarning):
+    """The data can be used, but not as they are: the message says what was made of them."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -18,15 +19,14 @@ from xlstm_ts import persistence
 from xlstm_ts.config import Channels
 from xlstm_ts.evaluation import rolling_forecasts, seasonal_naive, skill, targets
 from xlstm_ts.exceptions import SeriesError
-from xlstm_ts.frames import Floats, Panel, at_step_of, check_same_channels, read_panel
+from xlstm_ts.frames import Floats, Like, LongColumns, Panel, TimeSeries, read_panel
 from xlstm_ts.model import XLSTM
 from xlstm_ts.plans import plan_fit
+from xlstm_ts.steps import follows_on
 from xlstm_ts.training import Record, train
+from xlstm_ts.units import find_units
 
 Series = ArrayLike | pd.Series | pd.DataFrame
-# A spread below this share of the level is no spread: the float64 sums over a constant channel of
-# ten million readings err by half of it.
-ROUNDING = 3e-10
 
 
 class XLSTMForecaster(BaseEstimator):  # type: ignore[misc]
@@ -70,6 +70,8 @@ class XLSTMForecaster(BaseEstimator):  # type: ignore[misc]
     patience : int or None, default=5
         Looks at the validation loss (every tenth of `max_steps`) without a better one after which
         training stops.
+    id_column, time_column, target_column : str, default="unique_id", "ds", "y"
+        Columns of a long frame: which series, when, and the reading.
     device : str, default="auto"
         A torch device; "auto" takes CUDA where there is one.
     random_state : int, RandomState or None, default=None
@@ -82,7 +84,10 @@ class XLSTMForecaster(BaseEstimator):  # type: ignore[misc]
     model_ : XLSTM
         The trained model.
     context_ : Panel
-        The end of the training series, from which `predict()` goes on.
+        The end of each training series, from which `predict()` goes on.
+    pooled_ : bool
+        Whether many series share the weights. Each window of readings is then put in units of its
+        own, so that levels may differ and series that were never seen can be forecast.
     channels_ : tuple of str
         Names of the channels.
     context_length_, season_length_ : int
@@ -126,6 +131,9 @@ class XLSTMForecaster(BaseEstimator):  # type: ignore[misc]
         gradient_clip: float = 1.0,
         validation_fraction: float = 0.1,
         patience: int | None = 5,
+        id_column: str = "unique_id",
+        time_column: str = "ds",
+        target_column: str = "y",
         device: str = "auto",
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
@@ -149,17 +157,22 @@ class XLSTMForecaster(BaseEstimator):  # type: ignore[misc]
         self.gradient_clip = gradient_clip
         self.validation_fraction = validation_fraction
         self.patience = patience
+        self.id_column = id_column
+        self.time_column = time_column
+        self.target_column = target_column
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
 
     def fit(self, y: Series) -> XLSTMForecaster:
-        """Train on a series.
+        """Train on one series or on a panel of them.
 
         Parameters
         ----------
-        y : array (T,) or (T, C), Series, or wide DataFrame
-            Readings in the order of time, with one step throughout; NaN is missing.
+        y : array (T,), (T, C) or (S, T, C), Series, or DataFrame
+            Readings in the order of time, with one step throughout; NaN is missing. A frame is
+            wide, one column a channel, or long (see `id_column`). In a MultiIndex the last level
+            is the time and those before it name the series, which may differ in length.
 
         Returns
         -------
@@ -175,13 +188,13 @@ class XLSTMForecaster(BaseEstimator):  # type: ignore[misc]
         TrainingError
             Where the loss becomes infinite or NaN; an earlier fit is kept.
         """
-        panel = read_panel(y)
+        panel = read_panel(y, long=self._long_columns())
         plan = plan_fit(self, panel)
         seeds = check_random_state(self.random_state).randint(2**31 - 1, size=2).tolist()
         with torch.random.fork_rng():
             torch.manual_seed(seeds[0])
             model = XLSTM(plan.model)
-            standard = _standardise(model, panel, plan.n_train)
+            standard = _standardise(model, panel, n_train=plan.n_train)
             model.to(self._device())
             history = train(
                 model,
@@ -195,21 +208,23 @@ class XLSTMForecaster(BaseEstimator):  # type: ignore[misc]
         self.context_length_ = plan.training.context_length
         self.season_length_ = plan.season
         self.channels_ = panel.channels
+        self.pooled_ = not panel.is_single
         self.context_ = panel.last(self.context_length_)
         return self
 
-    def predict(self, y: Series | None = None) -> NDArray[Any] | pd.Series[Any] | pd.DataFrame:
+    def predict(self, y: Series | None = None) -> Like:
         """Forecast the next `horizon` readings: the quantile nearest to the median.
 
         Parameters
         ----------
         y : array, Series or DataFrame, optional
-            A new context of any length, with the channels and the step of the training series;
-            without one the forecast goes on from the end of that. Nothing is trained.
+            A new context of any length, with the channels and the step of the training series, of
+            these or of other series; without one the forecast goes on from the end of those.
+            Nothing is trained.
 
         Returns
         -------
-        array (H,) or (H, C), Series or DataFrame
+        array (H,), (H, C) or (S, H, C), Series or DataFrame
             The same kind of object as came in, with the times that follow.
 
         Raises
@@ -221,9 +236,10 @@ class XLSTMForecaster(BaseEstimator):  # type: ignore[misc]
         """
         check_is_fitted(self)
         panel = self._context(y)
-        return panel.restore(self._forecast(panel)[..., self.model_.config.median])
+        median = self.model_.config.median
+        return panel.restore([self._forecast(one)[..., median] for one in panel])
 
-    def predict_quantiles(self, y: Series | None = None) -> NDArray[Any] | pd.DataFrame:
+    def predict_quantiles(self, y: Series | None = None) -> Like:
         """Forecast all quantile levels of the next `horizon` readings.
 
         Parameters
@@ -233,26 +249,20 @@ class XLSTMForecaster(BaseEstimator):  # type: ignore[misc]
 
         Returns
         -------
-        array (H, Q) or (H, C, Q), or DataFrame
-            For a Series a frame with one column a level, for a frame one with columns
+        array (H, Q), (H, C, Q) or (S, H, C, Q), or DataFrame
+            For a Series or a long frame one column a level, for a wide frame columns
             (channel, level). Levels never cross.
         """
         check_is_fitted(self)
         panel = self._context(y)
-        forecast, levels = self._forecast(panel), self.model_.config.quantiles
-        if isinstance(panel.like, np.ndarray):
-            return forecast[:, 0] if panel.like.ndim == 1 else forecast
-        index = panel.future_index(len(forecast))
-        if isinstance(panel.like, pd.Series):
-            return pd.DataFrame(forecast[:, 0], index=index, columns=list(levels))
-        columns = pd.MultiIndex.from_product((panel.like.columns, levels))
-        return pd.DataFrame(forecast.reshape(len(forecast), -1), index=index, columns=columns)
+        levels = self.model_.config.quantiles
+        return panel.restore_quantiles([self._forecast(one) for one in panel], levels)
 
     def score(self, y: Series) -> float:
         """Return the skill over the seasonal-naive forecast: 1 is perfect, 0 is no better.
 
         Forecasts are made every `horizon` readings, each from the readings before it, and the
-        score is 1 - MAE / MAE(seasonal naive), averaged over channels.
+        score is 1 - MAE / MAE(seasonal naive), averaged over channels and series.
 
         Parameters
         ----------
@@ -268,23 +278,24 @@ class XLSTMForecaster(BaseEstimator):  # type: ignore[misc]
             The skill; higher is better, as scikit-learn's searches expect.
         """
         check_is_fitted(self)
-        values, season = self._scored_values(y), self.season_length_
-        horizon = self.model_.config.horizon
+        horizon, season = self.model_.config.horizon, self.season_length_
         # The forecast needs a context before it, the seasonal-naive one a whole season.
         first = max(self.context_length_, season)
-        origins = np.arange(first, len(values) - horizon + 1, horizon)
-        if not len(origins):
+        long_enough = [one for one in self._scored_values(y) if len(one) >= first + horizon]
+        if not long_enough:
             raise SeriesError(
-                f"`y` is too short to score: {len(values)} readings with their context, at least "
-                f"{first + horizon} are needed (a context of {self.context_length_} or a season "
-                f"of {season}, whichever is longer, and a horizon of {horizon})."
+                f"`y` is too short to score: at least {first + horizon} readings are needed with "
+                f"their context (a context of {self.context_length_} or a season of {season}, "
+                f"whichever is longer, and a horizon of {horizon})."
             )
-        forecast = rolling_forecasts(
-            self.model_, values, origins=origins, context_length=self.context_length_
-        )[..., self.model_.config.median]
-        truth = targets(values, origins=origins, horizon=horizon)
-        naive = seasonal_naive(values, origins=origins, horizon=horizon, season=season)
-        return skill(forecast, naive, truth)
+        skills = []
+        for values in long_enough:
+            origins = np.arange(first, len(values) - horizon + 1, horizon)
+            forecast = self._rolling(values, origins)[..., self.model_.config.median]
+            truth = targets(values, origins=origins, horizon=horizon)
+            naive = seasonal_naive(values, origins=origins, horizon=horizon, season=season)
+            skills.append(skill(forecast, naive, truth))
+        return float(np.mean(skills))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write parameters, weights and context to one file: numpy arrays and JSON, no pickle.
@@ -316,41 +327,55 @@ class XLSTMForecaster(BaseEstimator):  # type: ignore[misc]
             return torch.device(self.device)
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
+    def _long_columns(self) -> LongColumns:
+        return LongColumns(self.id_column, self.time_column, self.target_column)
+
     def _context(self, y: Series | None) -> Panel:
         """Return the series to forecast from."""
         if y is None:
             return self.context_
-        panel = read_panel(y)
-        check_same_channels(panel, self.context_, name="y")
-        return at_step_of(panel, self.context_, name="y")
+        return read_panel(y, long=self._long_columns(), known=self.context_)
 
-    def _forecast(self, panel: Panel) -> Floats:
+    def _forecast(self, series: TimeSeries) -> Floats:
         """Return the quantile forecasts after the end of a series, `(H, C, Q)`."""
-        origin = np.array([len(panel.values)])
+        return self._rolling(series.values, np.array([len(series)]))[0]
+
+    def _rolling(self, values: Floats, origins: NDArray[np.int64]) -> Floats:
         return rolling_forecasts(
-            self.model_, panel.values, origins=origin, context_length=self.context_length_
-        )[0]
-
-    def _scored_values(self, y: Series) -> Floats:
-        panel, context = self._context(y), self.context_
-        timed = isinstance(panel.index, pd.DatetimeIndex | pd.PeriodIndex)
-        if timed and panel.index[0] == context.future_index(1)[0]:
-            return np.concatenate((context.values, panel.values))
-        return panel.values
-
-
-def _standardise(model: XLSTM, panel: Panel, n_train: int) -> torch.Tensor:
-    """Give the model the mean and spread of the training readings; return the series in them."""
-    values = panel.values[:n_train]
-    silent = np.isnan(values).all(0)
-    if silent.any():
-        raise SeriesError(
-            f"`y` column {panel.channels[int(silent.argmax())]!r} has no reading before its "
-            f"validation tail (the last {len(panel.values) - n_train} readings); drop it."
+            self.model_,
+            values,
+            origins=origins,
+            context_length=self.context_length_,
+            own_units=self.pooled_,
         )
-    center, spread = np.nanmean(values, 0), np.nanstd(values, 0)
-    model.center.copy_(torch.as_tensor(center))
-    varies = spread > ROUNDING * np.abs(center)
-    model.spread.copy_(torch.as_tensor(np.where(varies, spread, 1.0)))
-    standard = (torch.as_tensor(panel.values) - model.center) / model.spread
-    return standard.float()
+
+    def _scored_values(self, y: Series) -> Iterator[Floats]:
+        """Yield the readings of each series, after its context where they follow on that."""
+        panel, context = self._context(y), self.context_
+        for key, one in panel.series.items():
+            before = context.series.get(key)
+            if before is not None and follows_on(one.index, before.index):
+                yield np.concatenate((before.values, one.values))
+            else:
+                yield one.values
+
+
+def _standardise(model: XLSTM, panel: Panel, *, n_train: tuple[int, ...]) -> list[torch.Tensor]:
+    """Return each series in the units of its training readings; a single one gives the model its.
+
+    With several, each window has its own units wherever it is forecast.
+    """
+    standard = []
+    for one, count in zip(panel, n_train, strict=True):
+        silent = np.isnan(one.values[:count]).all(0)
+        if panel.is_single and silent.any():
+            raise SeriesError(
+                f"`y` column {panel.channels[int(silent.argmax())]!r} has no reading before its "
+                f"validation tail (the last {len(one) - count} readings); drop it."
+            )
+        units = find_units(one.values[:count])
+        if panel.is_single:
+            for buffer, number in zip((model.center, model.spread), units, strict=True):
+                buffer.copy_(torch.as_tensor(number[0]))
+        standard.append(torch.as_tensor(units.standardise(one.values)).float())
+    return standard

@@ -1,32 +1,43 @@
 """The one place where data come in and forecasts go out: every check of the input is here.
 
-Arrays, Series and wide frames become a `Panel` of numbers; forecasts go back as the same kind of
-object, continued in time.
+Arrays, Series, wide frames and panels (a MultiIndex of series and time, or a long frame) become
+a `Panel` of numbers; forecasts go back as the same kind of object, continued in time.
 """
 
 from __future__ import annotations
 
-from contextlib import suppress
+import warnings
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from xlstm_ts import advice
-from xlstm_ts.exceptions import SeriesError
+from xlstm_ts.exceptions import SeriesError, SeriesWarning
+from xlstm_ts.steps import complete_index, future_index
 
 Floats = NDArray[np.float64]
+Like = NDArray[Any] | pd.Series | pd.DataFrame
 # Kinds of dtype that are real numbers: bool, unsigned, integer, float.
 NUMBERS = "buif"
 # What the model computes in has no room for more.
 LARGEST = float(np.finfo(np.float32).max)
 
 
+class LongColumns(NamedTuple):
+    """Names of the columns of a long frame, one row a reading."""
+
+    id: str = "unique_id"
+    time: str = "ds"
+    target: str = "y"
+
+
 @dataclass(frozen=True, kw_only=True)
-class Panel:
-    """A checked series of one or more channels.
+class TimeSeries:
+    """The readings of one series.
 
     Parameters
     ----------
@@ -34,61 +45,118 @@ class Panel:
         The readings; NaN is missing.
     index : pandas.Index
         The time of each reading, with one step between all of them.
-    channels : tuple of str
-        Names of the channels; "0", "1", ... for an array.
-    like : object
-        An empty object of the kind that came in (array, Series, frame), to give back the same.
     """
 
     values: Floats
     index: pd.Index[Any]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def last(self, length: int) -> TimeSeries:
+        """Return the last `length` readings."""
+        return TimeSeries(values=self.values[-length:], index=self.index[-length:])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """One or more checked series with the same channels and one step.
+
+    Parameters
+    ----------
+    series : dict of TimeSeries
+        By key, in the order in which they came; a single one has the key None.
+    channels : tuple of str
+        Names of the channels; "0", "1", ... for an array.
+    like : array, Series or DataFrame
+        An empty object of the kind that came in, to give back the same.
+    long : LongColumns or None
+        The names of the columns where a long frame came in; `like` is then a Series of them.
+    """
+
+    series: dict[Hashable, TimeSeries]
     channels: tuple[str, ...]
-    like: NDArray[Any] | pd.Series[Any] | pd.DataFrame
+    like: Any
+    long: LongColumns | None = None
+
+    def __iter__(self) -> Iterator[TimeSeries]:
+        return iter(self.series.values())
+
+    @property
+    def longest(self) -> TimeSeries:
+        """The longest series, the first of them."""
+        return max(self, key=len)
+
+    @property
+    def is_single(self) -> bool:
+        """Whether one series came by itself."""
+        return None in self.series
 
     @property
     def step(self) -> str | None:
         """Step of the index as pandas writes it ("h", "15min"); None where readings are counted."""
-        return getattr(self.index, "freqstr", None)
+        return getattr(self.longest.index, "freqstr", None)
 
     def last(self, length: int) -> Panel:
-        """Return the last `length` readings."""
-        return replace(self, values=self.values[-length:], index=self.index[-length:])
+        """Return the last `length` readings of each series."""
+        return replace(self, series={key: one.last(length) for key, one in self.series.items()})
 
-    def future_index(self, horizon: int) -> pd.Index[Any]:
-        """Return the times of the `horizon` steps after the last reading."""
-        last = self.index[-1]
-        if isinstance(self.index, pd.DatetimeIndex):
-            return pd.date_range(
-                last, periods=horizon + 1, freq=self.index.freq, name=self.index.name
-            )[1:]
-        if isinstance(self.index, pd.PeriodIndex):
-            return pd.period_range(
-                last + 1, periods=horizon, freq=self.index.freq, name=self.index.name
-            )
-        step = self.index.step  # type: ignore[attr-defined]
-        return pd.RangeIndex(last + step, last + step * (horizon + 1), step, name=self.index.name)
-
-    def restore(self, forecast: Floats) -> NDArray[Any] | pd.Series[Any] | pd.DataFrame:
-        """Return a forecast `(H, C)` as the kind of object that came in, continued in time."""
+    def restore(self, forecasts: Sequence[Floats]) -> Like:
+        """Return forecasts `(H, C)`, one for each series, as the kind of object that came in."""
         if isinstance(self.like, np.ndarray):
-            return forecast[:, 0] if self.like.ndim == 1 else forecast
-        index = self.future_index(len(forecast))
-        if isinstance(self.like, pd.Series):
-            return pd.Series(forecast[:, 0], index=index, name=self.like.name)
-        return pd.DataFrame(forecast, index=index, columns=self.like.columns)
+            return self._restore_array(forecasts)
+        if isinstance(self.like, pd.DataFrame):
+            return self._join(forecasts, self.like.columns)
+        joined = self._join(forecasts, pd.Index([self.like.name]))
+        return joined if self.long else joined.iloc[:, 0]
+
+    def restore_quantiles(self, forecasts: Sequence[Floats], levels: tuple[float, ...]) -> Like:
+        """Return forecasts `(H, C, Q)` of each series: columns (channel, level), or level alone."""
+        if isinstance(self.like, np.ndarray):
+            return self._restore_array(forecasts)
+        columns: pd.Index[Any] = pd.Index(levels)
+        if isinstance(self.like, pd.DataFrame):
+            columns = pd.MultiIndex.from_product((self.like.columns, levels))
+        return self._join([part.reshape(len(part), -1) for part in forecasts], columns)
+
+    def _restore_array(self, forecasts: Sequence[Floats]) -> NDArray[Any]:
+        if self.like.ndim == 3:
+            return np.stack(forecasts)
+        return forecasts[0][:, 0] if self.like.ndim == 1 else forecasts[0]
+
+    def _join(self, forecasts: Sequence[Floats], columns: pd.Index[Any]) -> pd.DataFrame:
+        parts = [
+            pd.DataFrame(forecast, future_index(one.index, len(forecast)), columns)
+            for one, forecast in zip(self, forecasts, strict=True)
+        ]
+        if self.is_single:
+            return parts[0]
+        joined = pd.concat(parts, keys=list(self.series), names=self.like.index.names)
+        return joined.reset_index() if self.long else joined
 
 
-def read_panel(y: ArrayLike | pd.Series[Any] | pd.DataFrame, *, name: str = "y") -> Panel:
-    """Check a series and turn it into numbers.
+def read_panel(
+    y: ArrayLike | pd.Series[Any] | pd.DataFrame,
+    *,
+    name: str = "y",
+    long: LongColumns | None = None,
+    known: Panel | None = None,
+) -> Panel:
+    """Check one or more series and turn them into numbers.
 
     Parameters
     ----------
-    y : array (T,) or (T, C), Series, or wide DataFrame
+    y : array (T,), (T, C) or (S, T, C), Series, or DataFrame
         Readings in the order of time; NaN, or the mask of a masked array, is missing. A pandas
-        object has a DatetimeIndex, a PeriodIndex or an index of integers, with one step
-        throughout.
+        object has a DatetimeIndex, a PeriodIndex or an index of integers; with a MultiIndex its
+        last level is the time and those before it name the series. A frame with the columns of
+        `long` is taken as a long one. Stamps that are left out are missing readings.
     name : str
         What the argument is called in an error.
+    long : LongColumns, optional
+        Names of the columns of a long frame; by default `unique_id`, `ds`, `y`.
+    known : Panel, optional
+        What the forecaster was trained on: `y` must have its channels and its step.
 
     Returns
     -------
@@ -99,39 +167,158 @@ def read_panel(y: ArrayLike | pd.Series[Any] | pd.DataFrame, *, name: str = "y")
     ------
     SeriesError
         Where `y` is empty, is not of real numbers, has the wrong number of axes, holds an
-        infinity or a number beyond float32, has a channel without a single reading, or has an
-        index that is not increasing by one step; the message names column, position and cure.
+        infinity or a number beyond float32, has a channel without a single reading, has an index
+        that is not increasing on the grid of one step, or is not like the known panel; the message
+        names series, column, position and cure.
+
+    Warns
+    -----
+    SeriesWarning
+        Where stamps are left out, with their number.
     """
-    like: NDArray[Any] | pd.Series[Any] | pd.DataFrame
-    if isinstance(y, pd.Series):
-        frame, like = y.to_frame(), y.iloc[:0]
-        channels: tuple[str, ...] = (name if y.name is None else str(y.name),)
-    elif isinstance(y, pd.DataFrame):
-        frame, like = y, y.iloc[:0]
-        channels = tuple(str(column) for column in y.columns)
+    long = LongColumns() if long is None else long
+    if isinstance(y, pd.DataFrame) and set(long) <= set(y.columns):
+        frame = _from_long(y, long, name=name)
+        like: Like = frame[long.target].iloc[:0]
     else:
-        array = _read_array(y, name=name)
-        columns = array[:, None] if array.ndim == 1 else array
-        frame, like = pd.DataFrame(columns), array[:0]
-        channels = tuple(str(column) for column in frame.columns)
+        frame, like = _to_frame(y, name=name)
+        long = None
     if not len(frame):
         raise SeriesError(f"`{name}` has no readings; give at least one.")
-    _check_channels(channels, name=name)
-    values = np.column_stack([_read_channel(frame.iloc[:, j], name) for j in range(frame.shape[1])])
-    _check_values(values, channels, frame.index, name=name)
-    return Panel(
-        values=values, index=_read_index(frame.index, name=name), channels=channels, like=like
+    channels = _channels(frame, name=name)
+    numbers = np.column_stack(
+        [_read_channel(frame.iloc[:, j], name=name) for j in range(frame.shape[1])]
+    )
+    parts = _split(pd.DataFrame(numbers, frame.index, list(channels)))
+    read = _read_all(parts, name=name, known=None if known is None else known.longest.index)
+    panel = Panel(series=read, channels=channels, like=like, long=long)
+    if known is not None:
+        _check_same_channels(panel, known, name=name)
+    return panel
+
+
+def _to_frame(y: Any, *, name: str) -> tuple[pd.DataFrame, Like]:
+    """Return a frame with one column a channel, and an empty object of the kind that came."""
+    if isinstance(y, pd.Series):
+        return y.to_frame(name if y.name is None else y.name), y.iloc[:0]
+    if isinstance(y, pd.DataFrame):
+        return y, y.iloc[:0]
+    array = _read_array(y, name=name)
+    if array.ndim < 3:
+        return pd.DataFrame(array[:, None] if array.ndim == 1 else array), array[:0]
+    many, length, width = array.shape
+    index = pd.MultiIndex.from_product((range(many), range(length)))
+    return pd.DataFrame(array.reshape(-1, width), index), array[:0]
+
+
+def _read_array(y: ArrayLike, *, name: str) -> NDArray[Any]:
+    array = np.asarray(y)
+    if isinstance(y, np.ma.MaskedArray) and array.dtype.kind in NUMBERS:
+        array = np.where(np.ma.getmaskarray(y), np.nan, array)
+    if array.ndim not in (1, 2, 3):
+        raise SeriesError(
+            f"`{name}` must be (time,), (time, channel) or (series, time, channel), got an array "
+            f"with shape {array.shape}; reshape it."
+        )
+    return array
+
+
+def _from_long(y: pd.DataFrame, columns: LongColumns, *, name: str) -> pd.DataFrame:
+    """Return the readings of a long frame by series and time."""
+    others = [str(column) for column in y.columns if column not in columns]
+    if others:
+        raise SeriesError(
+            f"`{name}` is a long frame with columns of no known role: {', '.join(others)}; "
+            f"keep {', '.join(columns)}."
+        )
+    if y[columns.id].isna().any():
+        row = int(y[columns.id].isna().argmax())
+        raise SeriesError(f"`{name}` has no {columns.id!r} at position {row}; name the series.")
+    return y.set_index([columns.id, columns.time])[[columns.target]]
+
+
+def _channels(frame: pd.DataFrame, *, name: str) -> tuple[str, ...]:
+    channels = tuple(str(column) for column in frame.columns)
+    if not channels:
+        raise SeriesError(f"`{name}` has no columns; give at least one.")
+    twice = {channel for channel in channels if channels.count(channel) > 1}
+    if twice:
+        raise SeriesError(f"`{name}` has more than one column named {min(twice)!r}; rename them.")
+    return channels
+
+
+def _read_channel(column: pd.Series[Any], *, name: str) -> Floats:
+    """Return one column as float64: real numbers only, never a guess at strings or dates."""
+    if column.dtype.kind not in NUMBERS:
+        raise SeriesError(
+            f"`{name}` column {str(column.name)!r} has dtype {column.dtype}, not real numbers; "
+            f"{advice.for_kind_of_column(column)}."
+        )
+    return column.to_numpy(dtype=np.float64, na_value=np.nan)
+
+
+def _split(frame: pd.DataFrame) -> dict[Hashable, pd.DataFrame]:
+    """Return the rows of each series, with the time alone as index."""
+    if not isinstance(frame.index, pd.MultiIndex):
+        return {None: frame}
+    levels: Any = list(range(frame.index.nlevels - 1))
+    groups = frame.groupby(level=levels if len(levels) > 1 else 0, sort=False)
+    return {key: part.droplevel(levels) for key, part in groups}
+
+
+def _read_all(
+    parts: dict[Hashable, pd.DataFrame], *, name: str, known: pd.Index[Any] | None
+) -> dict[Hashable, TimeSeries]:
+    """Check each series and complete its index; the longest one settles the step of all."""
+    names = {key: name if key is None else f"{name}` series `{key}" for key in parts}
+    longest = max(parts, key=lambda key: len(parts[key]))
+    if known is None:
+        known = complete_index(parts[longest].index, name=names[longest])
+    read, missing = {}, {}
+    for key, part in parts.items():
+        _check_values(part, name=names[key])
+        index = complete_index(part.index, name=names[key], known=known)
+        if len(index) > len(part):
+            missing[key] = len(index) - len(part)
+            part = part.reindex(index)
+        read[key] = TimeSeries(values=part.to_numpy(), index=index)
+    if missing:
+        _warn_of_gaps(missing, read, name=name)
+    return read
+
+
+def _warn_of_gaps(
+    missing: dict[Hashable, int], read: dict[Hashable, TimeSeries], *, name: str
+) -> None:
+    step = getattr(next(iter(read.values())).index, "freqstr", "one count")
+    where = "" if None in missing else f" in {len(missing)} of {len(read)} series"
+    warnings.warn(
+        f"`{name}` leaves out {sum(missing.values())} stamps{where} at its step of {step}; "
+        "they are taken as missing readings.",
+        SeriesWarning,
+        stacklevel=4,
     )
 
 
-def check_same_channels(panel: Panel, known: Panel, *, name: str) -> None:
-    """Refuse a series whose channels are not those of a known one.
+def _check_values(frame: pd.DataFrame, *, name: str) -> None:
+    values = frame.to_numpy()
+    beyond = np.argwhere(np.abs(values) > LARGEST)
+    if len(beyond):
+        row, column = beyond[0]
+        raise SeriesError(
+            f"`{name}` column {frame.columns[column]!r} is {values[row, column]} at position {row} "
+            f"({frame.index[row]}); infinities and numbers beyond float32 ({LARGEST:.1e}) cannot "
+            "be used, put NaN for a missing reading."
+        )
+    silent = np.isnan(values).all(0)
+    if silent.any():
+        raise SeriesError(
+            f"`{name}` column {frame.columns[int(silent.argmax())]!r} has no reading, only NaN; "
+            "drop it."
+        )
 
-    Raises
-    ------
-    SeriesError
-        Where the number of channels or, for two frames, the names of the columns differ.
-    """
+
+def _check_same_channels(panel: Panel, known: Panel, *, name: str) -> None:
     if len(panel.channels) != len(known.channels):
         raise SeriesError(
             f"`{name}` has {len(panel.channels)} channels, the forecaster was trained on "
@@ -142,163 +329,4 @@ def check_same_channels(panel: Panel, known: Panel, *, name: str) -> None:
         raise SeriesError(
             f"`{name}` has the columns {', '.join(panel.channels)}, the forecaster was trained on "
             f"{', '.join(known.channels)}; rename or reorder them."
-        )
-
-
-def at_step_of(panel: Panel, known: Panel, *, name: str) -> Panel:
-    """Return a panel at the step of a known one, or refuse it.
-
-    Where readings are only counted there is nothing to compare. Of times that fit two steps (five
-    working days in a row are five days) the known one is taken.
-
-    Raises
-    ------
-    SeriesError
-        Where the times go by another step.
-    """
-    index, times = panel.index, (pd.DatetimeIndex, pd.PeriodIndex)
-    if not isinstance(index, times) or not isinstance(known.index, times):
-        return panel
-    if _step_kind(index.freq) == _step_kind(known.index.freq):
-        return panel
-    if isinstance(index, pd.DatetimeIndex) and len(index) > 1:
-        step: Any = known.index.freq
-        with suppress(ValueError):  # the times do not fit this step
-            return replace(panel, index=pd.DatetimeIndex(index, freq=step))
-    raise SeriesError(
-        f"`{name}` has a step of {panel.step}, the forecaster was trained on one of "
-        f"{known.step}; bring it to that: y.resample({known.step!r}).mean()."
-    )
-
-
-def _step_kind(freq: Any) -> object:
-    """Return what indexes of one step share: month starts and month ends are months alike."""
-    try:
-        return pd.Timedelta(freq)
-    except ValueError:  # a month or a year has no fixed length
-        return freq.n, freq.rule_code.split("-")[0].rstrip("SE")
-
-
-def _read_array(y: ArrayLike, *, name: str) -> NDArray[Any]:
-    array = np.asarray(y)
-    if isinstance(y, np.ma.MaskedArray) and array.dtype.kind in NUMBERS:
-        array = np.where(np.ma.getmaskarray(y), np.nan, array)
-    if array.ndim not in (1, 2):
-        raise SeriesError(
-            f"`{name}` must be (time,) or (time, channel), got an array with shape {array.shape}; "
-            "reshape it, or give one series at a time."
-        )
-    return array
-
-
-def _check_channels(channels: tuple[str, ...], *, name: str) -> None:
-    if not channels:
-        raise SeriesError(f"`{name}` has no columns; give at least one.")
-    twice = {channel for channel in channels if channels.count(channel) > 1}
-    if twice:
-        raise SeriesError(f"`{name}` has more than one column named {min(twice)!r}; rename them.")
-
-
-def _read_channel(column: pd.Series[Any], name: str) -> Floats:
-    """Return one column as float64: real numbers only, never a guess at strings or dates."""
-    if column.dtype.kind not in NUMBERS:
-        raise SeriesError(
-            f"`{name}` column {str(column.name)!r} has dtype {column.dtype}, not real numbers; "
-            f"{advice.for_kind_of_column(column)}."
-        )
-    return column.to_numpy(dtype=np.float64, na_value=np.nan)
-
-
-def _check_values(
-    values: Floats, channels: tuple[str, ...], index: pd.Index[Any], *, name: str
-) -> None:
-    beyond = np.argwhere(np.abs(values) > LARGEST)
-    if len(beyond):
-        row, column = beyond[0]
-        raise SeriesError(
-            f"`{name}` column {channels[column]!r} is {values[row, column]} at position {row} "
-            f"({index[row]}); infinities and numbers beyond float32 ({LARGEST:.1e}) cannot be "
-            "used, put NaN for a missing reading."
-        )
-    silent = np.isnan(values).all(0)
-    if silent.any():
-        raise SeriesError(
-            f"`{name}` column {channels[int(silent.argmax())]!r} has no reading, only NaN; drop it."
-        )
-
-
-def _read_index(index: pd.Index[Any], *, name: str) -> pd.Index[Any]:
-    """Return the index with its step, or say where it breaks."""
-    if isinstance(index, pd.DatetimeIndex | pd.PeriodIndex):
-        _check_increasing(index, name=name)
-        if isinstance(index, pd.PeriodIndex):
-            return _periods(index, name=name)
-        return _with_step(index, name=name)
-    if pd.api.types.is_integer_dtype(index.dtype):
-        _check_increasing(index, name=name)
-        return _integer_index(index, name=name)
-    kind = "several levels" if isinstance(index, pd.MultiIndex) else index.dtype
-    raise SeriesError(
-        f"`{name}` has an index of {kind}, not of times or integers; "
-        f"{advice.for_kind_of_index(index)}."
-    )
-
-
-def _check_increasing(index: pd.Index[Any], *, name: str) -> None:
-    if index.hasnans:
-        row = int(np.argmax(index.isna()))
-        raise SeriesError(f"`{name}` has no time at position {row}; drop the row or give its time.")
-    if index.has_duplicates:
-        row = int(index.duplicated().argmax())
-        raise SeriesError(
-            f"`{name}` has the time {index[row]} more than once, again at position {row}; "
-            "keep one: y[~y.index.duplicated()]."
-        )
-    if not index.is_monotonic_increasing:
-        row = int(np.argmax(index[1:] < index[:-1])) + 1
-        raise SeriesError(
-            f"`{name}` goes back in time at position {row} ({index[row - 1]}, then {index[row]}); "
-            "sort it: y.sort_index()."
-        )
-
-
-def _with_step(index: pd.DatetimeIndex, *, name: str) -> pd.DatetimeIndex:
-    if index.freq is not None:
-        return index
-    steps = index[1:] - index[:-1]
-    freq: Any = "infer" if len(index) > 2 else next(iter(steps), None)
-    known = pd.DatetimeIndex(index, freq=freq)
-    if known.freq is not None:
-        return known
-    if not len(steps):
-        raise SeriesError(f"`{name}` has one reading, so its step is unknown; set y.index.freq.")
-    usual = steps.value_counts().index[0]
-    row = int(np.argmax(steps != usual)) + 1
-    raise SeriesError(
-        f"`{name}` has an irregular index: {steps[row - 1]} before position {row} ({index[row]}), "
-        f"most often {usual}; {advice.for_irregular_stamps(index)}."
-    )
-
-
-def _periods(index: pd.PeriodIndex, *, name: str) -> pd.PeriodIndex:
-    regular = pd.period_range(index[0], periods=len(index), freq=index.freq, name=index.name)
-    cure = "y.reindex(pandas.period_range(y.index[0], y.index[-1]))"
-    _check_regular(index, regular, cure=cure, name=name)
-    return regular
-
-
-def _integer_index(index: pd.Index[Any], *, name: str) -> pd.RangeIndex:
-    start, step = int(index[0]), int(index[1] - index[0]) if len(index) > 1 else 1
-    regular = pd.RangeIndex(start, start + step * len(index), step, name=index.name)
-    _check_regular(index, regular, cure="y.reindex(...)", name=name)
-    return regular
-
-
-def _check_regular(index: pd.Index[Any], regular: pd.Index[Any], *, cure: str, name: str) -> None:
-    differs = np.asarray(index != regular)
-    if differs.any():
-        row = int(differs.argmax())
-        raise SeriesError(
-            f"`{name}` has an irregular index: {index[row]} at position {row}, expected "
-            f"{regular[row]}; bring it to one step, with NaN in the gaps, by {cure}."
         )

@@ -15,7 +15,7 @@ import torch
 from xlstm_ts.config import XLSTMConfig
 from xlstm_ts.exceptions import SeriesError
 from xlstm_ts.files import atomic_path
-from xlstm_ts.frames import Panel
+from xlstm_ts.frames import Floats, LongColumns, Panel, TimeSeries
 from xlstm_ts.model import XLSTM
 from xlstm_ts.training import Record
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 FORMAT = "xlstm-ts forecaster"
 VERSION = 1
-EMPTY = {"array1d": np.empty(0), "array2d": np.empty((0, 0))}
+EMPTY = {f"array{n}d": np.empty((0,) * n) for n in (1, 2, 3)}
 
 
 def save(path: Path, forecaster: XLSTMForecaster) -> None:
@@ -40,7 +40,8 @@ def save(path: Path, forecaster: XLSTMForecaster) -> None:
     arrays = {f"weight/{name}": tensor.cpu().numpy() for name, tensor in weights.items()}
     text = json.dumps(_describe(forecaster), default=_from_numpy)
     with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, header=np.array(text), context=forecaster.context_.values, **arrays)
+        context = np.concatenate([one.values for one in forecaster.context_])
+        np.savez(file, header=np.array(text), context=context, **arrays)
 
 
 def load(path: Path, forecaster: XLSTMForecaster) -> None:
@@ -84,8 +85,11 @@ def _describe(forecaster: XLSTMForecaster) -> dict[str, Any]:
         "season_length": forecaster.season_length_,
         "history": [list(record) for record in forecaster.history_],
         "channels": list(context.channels),
-        "index": _describe_index(context.index),
+        "keys": [_describe_key(key) for key in context.series],
+        "lengths": [len(one) for one in context],
+        "indexes": [_describe_index(one.index) for one in context],
         "like": _describe_like(context.like),
+        "long": context.long,
     }
 
 
@@ -104,12 +108,34 @@ def _restore(
     forecaster.season_length_ = header["season_length"]
     forecaster.history_ = [Record(*record) for record in header["history"]]
     forecaster.channels_ = tuple(header["channels"])
-    forecaster.context_ = Panel(
-        values=values,
-        index=_restore_index(header["index"], len(values)),
-        channels=forecaster.channels_,
+    forecaster.context_ = _restore_context(header, values)
+    forecaster.pooled_ = not forecaster.context_.is_single
+
+
+def _restore_context(header: dict[str, Any], values: Floats) -> Panel:
+    ends = np.cumsum(header["lengths"])
+    series = {
+        _restore_key(key): TimeSeries(values=part, index=_restore_index(index, len(part)))
+        for key, part, index in zip(
+            header["keys"], np.split(values, ends[:-1]), header["indexes"], strict=True
+        )
+    }
+    long = header["long"]
+    return Panel(
+        series=series,
+        channels=tuple(header["channels"]),
         like=_restore_like(header["like"]),
+        long=None if long is None else LongColumns(*long),
     )
+
+
+def _describe_key(key: Any) -> Any:
+    """Return the key of a series: a label, or one for each level."""
+    return [_label(part) for part in key] if isinstance(key, tuple) else _label(key)
+
+
+def _restore_key(key: Any) -> Any:
+    return tuple(key) if isinstance(key, list) else key
 
 
 def _describe_index(index: pd.Index[Any]) -> dict[str, Any]:
@@ -158,10 +184,12 @@ def _restore_index(described: dict[str, Any], length: int) -> pd.Index[Any]:
 def _describe_like(like: Any) -> dict[str, Any]:
     if isinstance(like, pd.DataFrame):
         columns = [_label(column) for column in like.columns]
-        return {"kind": "frame", "columns": columns, "name": _label(like.columns.name)}
-    if isinstance(like, pd.Series):
-        return {"kind": "series", "name": _label(like.name)}
-    return {"kind": f"array{like.ndim}d"}
+        described = {"kind": "frame", "columns": columns, "name": _label(like.columns.name)}
+    elif isinstance(like, pd.Series):
+        described = {"kind": "series", "name": _label(like.name)}
+    else:
+        return {"kind": f"array{like.ndim}d"}
+    return {**described, "levels": [_label(name) for name in like.index.names]}
 
 
 def _from_numpy(value: Any) -> Any:
@@ -184,9 +212,11 @@ def _label(label: Any) -> str | int | None:
 
 
 def _restore_like(described: dict[str, Any]) -> Any:
+    if described["kind"] in EMPTY:
+        return EMPTY[described["kind"]]
+    levels = described["levels"]
+    index = pd.MultiIndex.from_arrays([[]] * len(levels), names=levels) if levels[1:] else None
     if described["kind"] == "frame":
         columns = pd.Index(described["columns"], name=described["name"])
-        return pd.DataFrame(columns=columns, dtype=float)
-    if described["kind"] == "series":
-        return pd.Series(name=described["name"], dtype=float)
-    return EMPTY[described["kind"]]
+        return pd.DataFrame(index=index, columns=columns, dtype=float)
+    return pd.Series(index=index, name=described["name"], dtype=float)

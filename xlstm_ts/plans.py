@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from xlstm_ts.checks import check_fraction, check_integer
 from xlstm_ts.config import XLSTMConfig
-from xlstm_ts.exceptions import SeriesError
+from xlstm_ts.exceptions import SeriesError, SeriesWarning
 from xlstm_ts.frames import Panel
 from xlstm_ts.seasons import season_length
 from xlstm_ts.training import TrainingConfig
@@ -33,15 +34,16 @@ class FitPlan:
         Readings in the season that was found.
     model : XLSTMConfig
         The shape of the model.
-    n_train : int
-        Readings to train on; those after them are the validation tail.
+    n_train : tuple of int
+        Readings of each series to train on; those after them are its validation tail. None where
+        a series is shorter than a patch and a horizon.
     training : TrainingConfig
         How to train.
     """
 
     season: int
     model: XLSTMConfig
-    n_train: int
+    n_train: tuple[int, ...]
     training: TrainingConfig
 
 
@@ -58,8 +60,17 @@ def plan_fit(forecaster: XLSTMForecaster, panel: Panel) -> FitPlan:
     season = season_length(panel)
     model = _model_config(forecaster, panel, season=season)
     n_train = _training_readings(forecaster, panel, horizon=model.horizon)
-    context_length = _context_length(forecaster, model, n_train=n_train)
+    context_length = _context_length(forecaster, model, n_train=max(n_train))
     _check_length(panel, model, n_train=n_train, context_length=context_length)
+    needed = model.patch_length + model.horizon
+    n_train = tuple(count if count >= needed else 0 for count in n_train)
+    if 0 in n_train:
+        warnings.warn(
+            f"{n_train.count(0)} of {len(n_train)} series have too few readings before their tail "
+            f"for a patch and a horizon ({needed}); they are forecast, but not trained on.",
+            SeriesWarning,
+            stacklevel=3,
+        )
     training = _training_config(forecaster, context_length=context_length)
     return FitPlan(season=season, model=model, n_train=n_train, training=training)
 
@@ -84,12 +95,15 @@ def _levels(quantiles: object) -> tuple[float, ...]:
         raise ValueError(f"`quantiles` must be a sequence of levels, got {quantiles!r}.") from err
 
 
-def _training_readings(forecaster: XLSTMForecaster, panel: Panel, *, horizon: int) -> int:
-    """Return the readings before the validation tail, which holds a horizon or nothing."""
-    check_fraction("validation_fraction", forecaster.validation_fraction)
-    length = len(panel.values)
-    tail = round(forecaster.validation_fraction * length)
-    return length - max(tail, horizon) if tail else length
+def _training_readings(
+    forecaster: XLSTMForecaster, panel: Panel, *, horizon: int
+) -> tuple[int, ...]:
+    """Return the readings of each series before its tail, which holds a horizon or nothing."""
+    share = forecaster.validation_fraction
+    check_fraction("validation_fraction", share)
+    lengths = [len(one) for one in panel]
+    tails = [max(tail, horizon) if (tail := round(share * length)) else 0 for length in lengths]
+    return tuple(length - tail for length, tail in zip(lengths, tails, strict=True))
 
 
 def _context_length(forecaster: XLSTMForecaster, model: XLSTMConfig, *, n_train: int) -> int:
@@ -110,14 +124,18 @@ def _context_length(forecaster: XLSTMForecaster, model: XLSTMConfig, *, n_train:
     return context_length
 
 
-def _check_length(panel: Panel, model: XLSTMConfig, *, n_train: int, context_length: int) -> None:
-    if n_train < context_length + model.horizon:
-        length = len(panel.values)
-        needed = context_length + model.horizon + length - n_train
+def _check_length(
+    panel: Panel, model: XLSTMConfig, *, n_train: tuple[int, ...], context_length: int
+) -> None:
+    """Refuse data of which no series has a whole window."""
+    if max(n_train) < context_length + model.horizon:
+        length = len(panel.longest)
+        tail = length - max(n_train)
+        needed = context_length + model.horizon + tail
         raise SeriesError(
             f"`y` is too short: {length} readings, at least {needed} are needed for a context "
-            f"of {context_length}, a horizon of {model.horizon} and a validation tail of "
-            f"{length - n_train}; give more readings or lower these."
+            f"of {context_length}, a horizon of {model.horizon} and a validation tail of {tail}; "
+            "give more readings or lower these."
         )
 
 

@@ -19,16 +19,16 @@ LEAST_HEIGHT = 0.2
 
 
 def season_length(panel: Panel) -> int:
-    """Return the readings in one season of a series, 1 where it shows none.
+    """Return the readings in one season of the longest series, 1 where it shows none.
 
     With a time step, the season is the day (24 for hourly readings) or, where that is more than
     96 readings, the hour or the minute; for daily readings and longer steps the week or the year.
     Where readings are only counted, it is the first peak of the autocorrelation.
     """
-    index = panel.index
+    index = panel.longest.index
     if isinstance(index, pd.DatetimeIndex | pd.PeriodIndex):
         return _calendar_season(index)
-    return _autocorrelation_season(panel.values)
+    return _autocorrelation_season(panel.longest.values)
 
 
 def _calendar_season(index: pd.DatetimeIndex | pd.PeriodIndex) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -85,9 +86,9 @@ class Record(NamedTuple):
 
 def train(
     model: XLSTM,
-    series: Tensor,
+    series: Sequence[Tensor],
     *,
-    n_train: int,
+    n_train: Sequence[int],
     config: TrainingConfig,
     generator: torch.Generator,
 ) -> list[Record]:
@@ -97,11 +98,11 @@ def train(
     ----------
     model : XLSTM
         The model, on the device that it is to be trained on.
-    series : Tensor
-        Standardised readings `(T, C)`, float32, NaN where missing.
-    n_train : int
-        Readings to train on; those after them are the validation tail, on which the best weights
-        are chosen. Without a tail these are the last ones.
+    series : sequence of Tensor
+        Standardised readings `(T, C)` of each series, float32, NaN where missing.
+    n_train : sequence of int
+        Readings of each to train on; those after them are the validation tail, on which the best
+        weights are chosen. Without a tail these are the last ones. Series with none are left out.
     config : TrainingConfig
         How to train.
     generator : torch.Generator
@@ -117,7 +118,8 @@ def train(
     TrainingError
         Where the loss, looked at, is not finite.
     """
-    sampler = _sampler(model, series[:n_train], config)
+    known = [one[:count] for one, count in zip(series, n_train, strict=True) if count]
+    sampler = _sampler(model, known, config)
     validation = _validation_windows(model, series, n_train, config)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
@@ -176,7 +178,7 @@ def _look(
     return Record(step, loss, math.nan if validation is None else judged)
 
 
-def _sampler(model: XLSTM, series: Tensor, config: TrainingConfig) -> WindowSampler:
+def _sampler(model: XLSTM, series: Sequence[Tensor], config: TrainingConfig) -> WindowSampler:
     return WindowSampler(
         series,
         groups=model.config.groups,
@@ -209,13 +211,17 @@ def _update(
 
 
 def _validation_windows(
-    model: XLSTM, series: Tensor, n_train: int, config: TrainingConfig
+    model: XLSTM, series: Sequence[Tensor], n_train: Sequence[int], config: TrainingConfig
 ) -> Windows | None:
-    """Return windows that end in the tail; None where there is nothing to choose weights by."""
-    if n_train == len(series):
+    """Return windows that end in the tails; None where there is nothing to choose weights by."""
+    tails = [
+        one[max(0, count - config.context_length) :]
+        for one, count in zip(series, n_train, strict=True)
+        if count < len(one)
+    ]
+    if not tails:
         return None
-    first = n_train - config.context_length
-    windows = _sampler(model, series, config).spread(VALIDATION_WINDOWS, first=first)
+    windows = _sampler(model, tails, config).spread(VALIDATION_WINDOWS)
     return None if windows.target[:, -1].isnan().all() else windows
 
 

@@ -1,11 +1,13 @@
-"""Windows of a series for training: cut when they are needed, never all at once."""
+"""Windows of series for training: cut when they are needed, never all at once."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
 class Windows(NamedTuple):
@@ -25,12 +27,13 @@ class Windows(NamedTuple):
 
 
 class WindowSampler:
-    """Cuts windows out of one standardised series.
+    """Cuts windows out of standardised series; none reaches from one into the next.
 
     Parameters
     ----------
-    series : Tensor
-        Standardised readings `(T, C)`, NaN where missing.
+    series : sequence of Tensor
+        Standardised readings `(T, C)` of each series, NaN where missing. One that is shorter than
+        a window is preceded by missing readings.
     groups : int
         Groups of channels; a window holds one of them.
     context_length : int
@@ -42,30 +45,48 @@ class WindowSampler:
     """
 
     def __init__(
-        self, series: Tensor, *, groups: int, context_length: int, patch_length: int, horizon: int
+        self,
+        series: Sequence[Tensor],
+        *,
+        groups: int,
+        context_length: int,
+        patch_length: int,
+        horizon: int,
     ) -> None:
-        self.series = series.unflatten(1, (groups, -1)).transpose(0, 1)
         self.context_length, self.patch_length, self.horizon = context_length, patch_length, horizon
-        self.starts = series.shape[0] - context_length - horizon + 1
+        length = context_length + horizon
+        padded = [
+            F.pad(one, (0, 0, max(0, length - len(one)), 0), value=torch.nan) for one in series
+        ]
+        self.rows = torch.cat(padded).unflatten(1, (groups, -1)).transpose(0, 1)
+        ends = torch.tensor([len(one) for one in padded]).cumsum(0).tolist()
+        # Rows at which a window may begin.
+        self.starts = torch.cat(
+            [
+                torch.arange(end - len(one), end - length + 1)
+                for one, end in zip(padded, ends, strict=True)
+            ]
+        )
 
     def draw(self, size: int, *, generator: torch.Generator) -> Windows:
         """Return `size` windows of random start and group."""
-        starts = torch.randint(self.starts, (size,), generator=generator)
-        groups = torch.randint(len(self.series), (size,), generator=generator)
-        return self.cut(groups, starts)
+        starts = torch.randint(len(self.starts), (size,), generator=generator)
+        groups = torch.randint(len(self.rows), (size,), generator=generator)
+        return self.cut(groups, self.starts[starts])
 
-    def spread(self, count: int, *, first: int = 0) -> Windows:
-        """Return about `count` windows, evenly over all groups and the starts from `first`."""
-        groups = len(self.series)
-        per_group = max(1, min(self.starts - first, count // groups))
-        starts = torch.linspace(first, self.starts - 1, per_group).round().long()
-        return self.cut(torch.arange(groups).repeat_interleave(per_group), starts.repeat(groups))
+    def spread(self, count: int) -> Windows:
+        """Return about `count` windows, evenly over all groups and starts."""
+        groups = len(self.rows)
+        per_group = max(1, min(len(self.starts), count // groups))
+        chosen = torch.linspace(0, len(self.starts) - 1, per_group).round().long()
+        return self.cut(
+            torch.arange(groups).repeat_interleave(per_group), self.starts[chosen].repeat(groups)
+        )
 
     def cut(self, groups: Tensor, starts: Tensor) -> Windows:
-        """Return the windows that begin at `starts` in `groups`, both `(S,)`."""
+        """Return the windows that begin at row `starts` in `groups`, both `(S,)`."""
         length = self.context_length + self.horizon
-        rows = starts.unsqueeze(1) + torch.arange(length)
-        window = self.series[groups.unsqueeze(1), rows]
+        window = self.rows[groups.unsqueeze(1), starts.unsqueeze(1) + torch.arange(length)]
         context = window[:, : self.context_length]
         after = window[:, self.patch_length :].unfold(1, self.horizon, self.patch_length)
         observed = (~context.isnan()).to(context.dtype)

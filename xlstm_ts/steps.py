@@ -1,0 +1,181 @@
+"""The step of an index: found, compared with another, and completed where stamps are missing."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+import pandas as pd
+from pandas.tseries.frequencies import to_offset
+
+from xlstm_ts import advice
+from xlstm_ts.exceptions import SeriesError
+
+TIMES = (pd.DatetimeIndex, pd.PeriodIndex)
+# A stamp far in the future by mistake must not fill the memory with missing readings.
+MOST_TIMES_LONGER, ALWAYS_ALLOWED = 20, 10_000
+
+
+def complete_index(
+    index: pd.Index[Any], *, name: str, known: pd.Index[Any] | None = None
+) -> pd.Index[Any]:
+    """Return the index from its first to its last entry with one step and nothing left out.
+
+    Parameters
+    ----------
+    index : pandas.Index
+        Times, periods or integers, increasing.
+    name : str
+        What the series is called in an error.
+    known : pandas.Index, optional
+        An index of the step that this one is to have. Where readings are only counted, in one or
+        the other, there is nothing to compare; of times that fit two steps (five working days in a
+        row are five days) the known one is taken.
+
+    Returns
+    -------
+    pandas.Index
+        As long as `index`, or longer where entries are missing.
+
+    Raises
+    ------
+    SeriesError
+        Where the index is of another kind, has no time, has one twice, goes back, lies on no grid,
+        or has another step than the known one.
+    """
+    if not isinstance(index, TIMES) and not pd.api.types.is_integer_dtype(index.dtype):
+        raise SeriesError(
+            f"`{name}` has an index of {index.dtype}, not of times or integers; "
+            f"{advice.for_kind_of_index(index)}."
+        )
+    _check_increasing(index, name=name)
+    if isinstance(index, pd.PeriodIndex):
+        full: pd.Index[Any] = pd.period_range(index[0], index[-1], freq=index.freq, name=index.name)
+    elif isinstance(index, pd.DatetimeIndex):
+        full = _stamps(index, name=name, known=getattr(known, "freq", None))
+    else:
+        return _integers(index, name=name)
+    return full if known is None else _at_step_of(full, known, name=name)
+
+
+def future_index(index: pd.Index[Any], horizon: int) -> pd.Index[Any]:
+    """Return the `horizon` entries that follow on an index of one step."""
+    last, name = index[-1], index.name
+    if isinstance(index, pd.DatetimeIndex):
+        return pd.date_range(last, periods=horizon + 1, freq=index.freq, name=name)[1:]
+    if isinstance(index, pd.PeriodIndex):
+        return pd.period_range(last + 1, periods=horizon, freq=index.freq, name=name)
+    step = index.step  # type: ignore[attr-defined]
+    return pd.RangeIndex(last + step, last + step * (horizon + 1), step, name=name)
+
+
+def follows_on(index: pd.Index[Any], before: pd.Index[Any]) -> bool:
+    """Return whether times begin one step after those of another index; counts never do."""
+    return isinstance(index, TIMES) and index[0] == future_index(before, 1)[0]
+
+
+def _check_increasing(index: pd.Index[Any], *, name: str) -> None:
+    if index.hasnans:
+        row = int(index.isna().argmax())
+        raise SeriesError(f"`{name}` has no time at position {row}; drop the row or give its time.")
+    if index.has_duplicates:
+        row = int(index.duplicated().argmax())
+        raise SeriesError(
+            f"`{name}` has the time {index[row]} more than once, again at position {row}; "
+            "keep one: y[~y.index.duplicated()]."
+        )
+    if not index.is_monotonic_increasing:
+        row = int((index[1:] < index[:-1]).argmax()) + 1
+        raise SeriesError(
+            f"`{name}` goes back in time at position {row} ({index[row - 1]}, then {index[row]}); "
+            "sort it: y.sort_index()."
+        )
+
+
+def _stamps(index: pd.DatetimeIndex, *, name: str, known: Any) -> pd.DatetimeIndex:
+    if index.freq is not None:
+        return index
+    if len(index) == 1:
+        if known is None:
+            raise SeriesError(
+                f"`{name}` has one reading, so its step is unknown; set y.index.freq."
+            )
+        return pd.date_range(index[0], periods=1, freq=known, name=index.name, unit=index.unit)
+    freq: Any = "infer" if len(index) > 2 else index[1] - index[0]
+    regular = pd.DatetimeIndex(index, freq=freq)
+    if regular.freq is not None:
+        return regular
+    return _filled(index, name=name, step=known or _grid(index))
+
+
+def _filled(index: pd.DatetimeIndex, *, name: str, step: Any) -> pd.DatetimeIndex:
+    """Return the stamps and those missing between them, where all lie on the grid of a step."""
+    steps = index[1:] - index[:-1]
+    usual = steps.value_counts().index[0]
+    if (index[-1] - index[0]) / usual > MOST_TIMES_LONGER * len(index) + ALWAYS_ALLOWED:
+        row = int(steps.argmax()) + 1
+        raise SeriesError(
+            f"`{name}` has a gap of {steps[row - 1]} before position {row} ({index[row]}), most "
+            f"often the stamps are {usual} apart; correct the stamp, or use the readings after it."
+        )
+    full = pd.date_range(index[0], index[-1], freq=step, name=index.name, unit=index.unit)
+    if step is not None and index.isin(full).all():
+        return full
+    row = int((steps != usual).argmax()) + 1
+    raise SeriesError(
+        f"`{name}` has an irregular index: {steps[row - 1]} before position {row} ({index[row]}), "
+        f"most often {usual}; {advice.for_irregular_stamps(index)}."
+    )
+
+
+def _grid(index: pd.DatetimeIndex) -> str | None:
+    """Return the step on whose grid all stamps lie, with some missing; None where there is none."""
+    for step in ("B", "D", f"W-{index[0].day_name()[:3].upper()}", "MS", "ME"):
+        grid = pd.date_range(index[0], index[-1], freq=step)
+        if len(grid) <= 2 * len(index) and index.isin(grid).all():
+            return step
+    # A step that divides the others yet is rare is the resolution of a clock that jitters.
+    steps = index[1:] - index[:-1]
+    smallest = steps.min()
+    if (steps % smallest != pd.Timedelta(0)).any():
+        return None
+    slots = (index[-1] - index[0]) / smallest + 1
+    most = (steps == smallest).mean() > 0.5
+    return str(to_offset(smallest).freqstr) if most or slots <= 2 * len(index) else None
+
+
+def _integers(index: pd.Index[Any], *, name: str) -> pd.RangeIndex:
+    if len(index) == 1:
+        return pd.RangeIndex(index[0], index[0] + 1, name=index.name)
+    steps = pd.Series(index[1:] - index[:-1])
+    step = int(steps.mode()[0])
+    if (steps % step).any() or steps.sum() / step > MOST_TIMES_LONGER * len(index) + ALWAYS_ALLOWED:
+        row = int((steps != step).to_numpy().argmax()) + 1
+        raise SeriesError(
+            f"`{name}` has an irregular index: {index[row]} at position {row}, expected "
+            f"{index[row - 1] + step}; bring it to one step, with NaN in the gaps, by "
+            "y.reindex(...), or count the readings: y.reset_index(drop=True)."
+        )
+    return pd.RangeIndex(int(index[0]), int(index[-1]) + step, step, name=index.name)
+
+
+def _at_step_of(index: Any, known: pd.Index[Any], *, name: str) -> pd.Index[Any]:
+    if not isinstance(known, TIMES) or _step_kind(index.freq) == _step_kind(known.freq):
+        return index
+    if isinstance(index, pd.DatetimeIndex) and len(index) > 1:
+        step: Any = known.freq
+        with suppress(ValueError):  # the times do not fit this step
+            return pd.DatetimeIndex(index, freq=step)
+    step = known.freqstr
+    raise SeriesError(
+        f"`{name}` has a step of {index.freqstr}, the forecaster was trained on one of {step}; "
+        f"bring it to that: y.resample({step!r}).mean()."
+    )
+
+
+def _step_kind(freq: Any) -> object:
+    """Return what indexes of one step share: month starts and month ends are months alike."""
+    try:
+        return pd.Timedelta(freq)
+    except ValueError:  # a month or a year has no fixed length
+        return freq.n, freq.rule_code.split("-")[0].rstrip("SE")
