@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
-import torch
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
@@ -85,7 +84,5 @@ def _of_series(forecaster: XLSTMForecaster, key: Hashable) -> tuple[XLSTM, NDArr
     model, context = forecaster.model_, known[key].values
     if forecaster.pooled_:
         model = copy.deepcopy(model)
-        units = find_units(context)
-        for buffer, number in zip((model.center, model.spread), units, strict=True):
-            buffer.copy_(torch.as_tensor(number[0]))
+        model.set_units(*find_units(context))
     return model, context

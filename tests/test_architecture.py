@@ -38,13 +38,17 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "xlstm_ts.advice": (set(), {"pandas"}),
     "xlstm_ts.steps": ({"xlstm_ts.advice"}, {"pandas"}),
     "xlstm_ts.frames": ({"xlstm_ts.advice", "xlstm_ts.steps"}, {"pandas"}),
-    "xlstm_ts.units": (set(), set()),
+    "xlstm_ts.units": ({"xlstm_ts.frames"}, set()),
+    "xlstm_ts.calibration": (set(), set()),
     "xlstm_ts.seasons": ({"xlstm_ts.frames"}, {"pandas"}),
     "xlstm_ts.evaluation": ({"xlstm_ts.model", "xlstm_ts.frames", "xlstm_ts.units"}, {"torch"}),
     "xlstm_ts.tables": (set(), {"pandas"}),
     "xlstm_ts.plotting": (set(), {"pandas", "matplotlib"}),
     "xlstm_ts.persistence": (
-        {f"xlstm_ts.{name}" for name in ("config", "files", "frames", "model", "training")},
+        {
+            f"xlstm_ts.{name}"
+            for name in ("calibration", "config", "files", "frames", "model", "training")
+        },
         {"torch", "pandas"},
     ),
     "xlstm_ts.plans": (
@@ -55,8 +59,8 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         {
             f"xlstm_ts.{name}"
             for name in (
-                "persistence", "config", "evaluation", "frames", "model", "plans", "steps",
-                "training", "units",
+                "persistence", "calibration", "config", "evaluation", "frames", "model", "plans",
+                "steps", "training", "units",
             )
         },
         {"torch", "pandas", "sklearn"},

@@ -132,7 +132,7 @@ def test_score_waits_for_a_season_longer_than_the_context(
     )
     expected = pytest.approx(np.mean(1 - ours / theirs), rel=1e-5)
     assert forecaster.score(sine.iloc[start:]) == expected
-    with pytest.raises(SeriesError, match=r"at least 28 readings are needed .* season of 24"):
+    with pytest.raises(SeriesError, match="at least 28 readings are needed, 24 to forecast from"):
         forecaster.score(sine.iloc[610 : 610 + 27])
 
 
@@ -312,3 +312,44 @@ def test_another_step_is_refused(method: str) -> None:
         getattr(forecaster, method)(faster)
     with pytest.raises(SeriesError, match="step of D"):
         getattr(forecaster, method)(SERIES["periods"])
+
+
+INTERVAL_INPUTS = {"array": ARRAY, "2-D": np.stack([ARRAY, ARRAY[::-1]], 1)}
+
+
+@pytest.mark.parametrize("kind", INTERVAL_INPUTS)
+def test_intervals_hold_the_forecast_and_widen_with_coverage(kind: str) -> None:
+    y = INTERVAL_INPUTS[kind]
+    forecaster = small(max_steps=30, validation_fraction=0.4).fit(y)
+    narrow, wide = (forecaster.predict_interval(coverage=share) for share in (0.5, 0.9))
+    assert narrow.shape == (4, *y.shape[1:], 2)
+    assert (wide[..., 0] <= narrow[..., 0]).all()
+    assert (narrow[..., 1] <= wide[..., 1]).all()
+    assert (wide[..., 0] < wide[..., 1]).all()
+    elsewhere = forecaster.predict_interval(y[:40], coverage=0.9)
+    assert not np.allclose(elsewhere, wide)
+
+
+def test_intervals_of_a_series_have_names() -> None:
+    forecaster = small(validation_fraction=0.4).fit(pd.Series(ARRAY, HOURLY))
+    bounds = forecaster.predict_interval(coverage=0.5)
+    assert list(bounds.columns) == ["lower", "upper"]
+    assert bounds.index.equals(forecaster.predict().index)
+
+
+def test_interval_without_a_tail_is_refused() -> None:
+    forecaster = small(validation_fraction=0).fit(ARRAY)
+    with pytest.raises(ValueError, match=r"needs at least 19 .* there are 0"):
+        forecaster.predict_interval(coverage=0.9)
+
+
+def test_intervals_cover_what_they_say_on_a_steady_series() -> None:
+    rng = np.random.default_rng(0)
+    y = np.sin(np.arange(2400) * np.pi / 4) + 0.3 * rng.standard_normal(2400)
+    forecaster = small(max_steps=60, validation_fraction=0.3).fit(y[:1600])
+    inside = []
+    for origin in range(1600, 2390, 4):
+        bounds = forecaster.predict_interval(y[:origin], coverage=0.8)
+        truth = y[origin : origin + 4]
+        inside.append((bounds[:, 0] <= truth) & (truth <= bounds[:, 1]))
+    assert np.mean(inside) == pytest.approx(0.8, abs=0.04)

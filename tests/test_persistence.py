@@ -37,6 +37,9 @@ def test_names_come_back_from_a_file(tmp_path: Path) -> None:
     loaded = XLSTMForecaster.load(tmp_path / "saved.npz")
     pd.testing.assert_frame_equal(loaded.predict(), forecaster.predict())
     pd.testing.assert_frame_equal(loaded.predict_quantiles(), forecaster.predict_quantiles())
+    for one in (loaded, forecaster):
+        one.bounds = one.predict_interval(coverage=0.5)
+    pd.testing.assert_frame_equal(loaded.bounds, forecaster.bounds, rtol=1e-5)
 
 
 TWO = np.stack([ARRAY, ARRAY], 1)

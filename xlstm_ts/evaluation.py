@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -100,3 +102,44 @@ def skill(forecast: Floats, naive: Floats, truth: Floats) -> float:
             "series that varies, with readings to compare."
         )
     return float(np.mean(1 - errors[scored] / naive_errors[scored]))
+
+
+def mean_skill(
+    series: Iterable[Floats],
+    *,
+    forecast: Callable[[Floats, NDArray[np.int64]], Floats],
+    first: int,
+    horizon: int,
+    season: int,
+) -> float:
+    """Return the skill over the seasonal-naive forecast, averaged over series.
+
+    Parameters
+    ----------
+    series : iterable of ndarray of float64, shape (T, C)
+        Readings of each; those too short for one forecast do not count.
+    forecast : callable
+        Takes readings and origins `(N,)`, returns point forecasts `(N, horizon, C)`.
+    first : int
+        The first origin, at least `season`; then one every `horizon` readings.
+    horizon, season : int
+        Readings of a forecast and of a season.
+
+    Raises
+    ------
+    SeriesError
+        Where no series is long enough.
+    """
+    skills = []
+    for values in series:
+        origins = np.arange(first, len(values) - horizon + 1, horizon)
+        if len(origins):
+            truth = targets(values, origins=origins, horizon=horizon)
+            naive = seasonal_naive(values, origins=origins, horizon=horizon, season=season)
+            skills.append(skill(forecast(values, origins), naive, truth))
+    if not skills:
+        raise SeriesError(
+            f"`y` is too short to score: with its context at least {first + horizon} readings are "
+            f"needed, {first} to forecast from and a horizon of {horizon}."
+        )
+    return float(np.mean(skills))

@@ -16,15 +16,15 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from xlstm_ts import persistence
+from xlstm_ts.calibration import calibrate_tails, intervals
 from xlstm_ts.config import Channels
-from xlstm_ts.evaluation import rolling_forecasts, seasonal_naive, skill, targets
-from xlstm_ts.exceptions import SeriesError
+from xlstm_ts.evaluation import mean_skill, rolling_forecasts
 from xlstm_ts.frames import Floats, Like, LongColumns, Panel, TimeSeries, read_panel
 from xlstm_ts.model import XLSTM
 from xlstm_ts.plans import plan_fit
 from xlstm_ts.steps import follows_on
 from xlstm_ts.training import Record, train
-from xlstm_ts.units import find_units
+from xlstm_ts.units import standardise
 
 Series = ArrayLike | pd.Series | pd.DataFrame
 
@@ -92,6 +92,8 @@ class XLSTMForecaster(BaseEstimator):  # type: ignore[misc]
         Names of the channels.
     context_length_, season_length_ : int
         The context in use, and the season that was found.
+    calibration_ : Calibration
+        Errors of forecasts of the validation tail, from which intervals follow.
     history_ : list of Record
         Step, loss and validation loss at each look.
 
@@ -194,11 +196,13 @@ class XLSTMForecaster(BaseEstimator):  # type: ignore[misc]
         with torch.random.fork_rng():
             torch.manual_seed(seeds[0])
             model = XLSTM(plan.model)
-            standard = _standardise(model, panel, n_train=plan.n_train)
+            standard, units = standardise(panel, n_train=plan.n_train)
+            if units is not None:
+                model.set_units(*units)
             model.to(self._device())
             history = train(
                 model,
-                standard,
+                [torch.as_tensor(one).float() for one in standard],
                 n_train=plan.n_train,
                 config=plan.training,
                 generator=torch.Generator().manual_seed(seeds[1]),
@@ -210,6 +214,13 @@ class XLSTMForecaster(BaseEstimator):  # type: ignore[misc]
         self.channels_ = panel.channels
         self.pooled_ = not panel.is_single
         self.context_ = panel.last(self.context_length_)
+        self.calibration_ = calibrate_tails(
+            [one.values for one in panel],
+            starts=plan.n_train,
+            forecast=self._rolling,
+            horizon=model.config.horizon,
+            median=model.config.median,
+        )
         return self
 
     def predict(self, y: Series | None = None) -> Like:
@@ -258,6 +269,43 @@ class XLSTMForecaster(BaseEstimator):  # type: ignore[misc]
         levels = self.model_.config.quantiles
         return panel.restore_quantiles([self._forecast(one) for one in panel], levels)
 
+    def predict_interval(self, y: Series | None = None, *, coverage: float = 0.9) -> Like:
+        """Forecast an interval for each of the next `horizon` readings.
+
+        The bounds are conformal: as wide as the errors of forecasts of the validation tail demand
+        (see `xlstm_ts.calibration`). Where the future is like the tail, each reading lies between
+        its bounds with a probability of at least `coverage`. Where it drifts,
+        `xlstm_ts.calibration.OnlineIntervals` follows.
+
+        Parameters
+        ----------
+        y : array, Series or DataFrame, optional
+            A new context, as for `predict`.
+        coverage : float, default=0.9
+            Share of readings that are to lie inside, in (0, 1).
+
+        Returns
+        -------
+        array (H, 2), (H, C, 2) or (S, H, C, 2), or DataFrame
+            As `predict_quantiles` gives, with "lower" and "upper" in place of levels.
+
+        Raises
+        ------
+        ValueError
+            Where `coverage` is out of range, the tail has too few forecasts for it, or many series
+            of different levels were trained with a single quantile, which has no width.
+        """
+        check_is_fitted(self)
+        panel = self._context(y)
+        median = self.model_.config.median
+        if self.pooled_ and len(self.model_.config.quantiles) == 1:
+            raise ValueError("Intervals for many series need at least two `quantiles`; fit again.")
+        bounds = [
+            intervals(self._forecast(one), self.calibration_, median=median, coverage=coverage)
+            for one in panel
+        ]
+        return panel.restore_quantiles(bounds, ("lower", "upper"))
+
     def score(self, y: Series) -> float:
         """Return the skill over the seasonal-naive forecast: 1 is perfect, 0 is no better.
 
@@ -278,24 +326,15 @@ class XLSTMForecaster(BaseEstimator):  # type: ignore[misc]
             The skill; higher is better, as scikit-learn's searches expect.
         """
         check_is_fitted(self)
-        horizon, season = self.model_.config.horizon, self.season_length_
-        # The forecast needs a context before it, the seasonal-naive one a whole season.
-        first = max(self.context_length_, season)
-        long_enough = [one for one in self._scored_values(y) if len(one) >= first + horizon]
-        if not long_enough:
-            raise SeriesError(
-                f"`y` is too short to score: at least {first + horizon} readings are needed with "
-                f"their context (a context of {self.context_length_} or a season of {season}, "
-                f"whichever is longer, and a horizon of {horizon})."
-            )
-        skills = []
-        for values in long_enough:
-            origins = np.arange(first, len(values) - horizon + 1, horizon)
-            forecast = self._rolling(values, origins)[..., self.model_.config.median]
-            truth = targets(values, origins=origins, horizon=horizon)
-            naive = seasonal_naive(values, origins=origins, horizon=horizon, season=season)
-            skills.append(skill(forecast, naive, truth))
-        return float(np.mean(skills))
+        median = self.model_.config.median
+        return mean_skill(
+            self._scored_values(y),
+            forecast=lambda values, origins: self._rolling(values, origins)[..., median],
+            # The forecast needs a context before it, the seasonal-naive one a whole season.
+            first=max(self.context_length_, self.season_length_),
+            horizon=self.model_.config.horizon,
+            season=self.season_length_,
+        )
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write parameters, weights and context to one file: numpy arrays and JSON, no pickle.
@@ -358,24 +397,3 @@ class XLSTMForecaster(BaseEstimator):  # type: ignore[misc]
                 yield np.concatenate((before.values, one.values))
             else:
                 yield one.values
-
-
-def _standardise(model: XLSTM, panel: Panel, *, n_train: tuple[int, ...]) -> list[torch.Tensor]:
-    """Return each series in the units of its training readings; a single one gives the model its.
-
-    With several, each window has its own units wherever it is forecast.
-    """
-    standard = []
-    for one, count in zip(panel, n_train, strict=True):
-        silent = np.isnan(one.values[:count]).all(0)
-        if panel.is_single and silent.any():
-            raise SeriesError(
-                f"`y` column {panel.channels[int(silent.argmax())]!r} has no reading before its "
-                f"validation tail (the last {len(one) - count} readings); drop it."
-            )
-        units = find_units(one.values[:count])
-        if panel.is_single:
-            for buffer, number in zip((model.center, model.spread), units, strict=True):
-                buffer.copy_(torch.as_tensor(number[0]))
-        standard.append(torch.as_tensor(units.standardise(one.values)).float())
-    return standard

@@ -110,7 +110,7 @@ class Panel:
         joined = self._join(forecasts, pd.Index([self.like.name]))
         return joined if self.long else joined.iloc[:, 0]
 
-    def restore_quantiles(self, forecasts: Sequence[Floats], levels: tuple[float, ...]) -> Like:
+    def restore_quantiles(self, forecasts: Sequence[Floats], levels: tuple[Any, ...]) -> Like:
         """Return forecasts `(H, C, Q)` of each series: columns (channel, level), or level alone."""
         if isinstance(self.like, np.ndarray):
             return self._restore_array(forecasts)

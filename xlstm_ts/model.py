@@ -12,7 +12,9 @@ from __future__ import annotations
 
 from typing import NamedTuple, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -79,6 +81,12 @@ class XLSTM(nn.Module):
             self.embed.weight[:, patch:] = 0
             if self.linear_path is not None:
                 self.linear_path.weight.zero_()
+
+    @torch.no_grad()
+    def set_units(self, center: NDArray[np.float64], spread: NDArray[np.float64]) -> None:
+        """Set what readings are standardised by: level and spread of each channel, `(1, C)`."""
+        self.center.copy_(torch.as_tensor(center[0]))
+        self.spread.copy_(torch.as_tensor(spread[0]))
 
     def state_fields(self) -> tuple[StateField, ...]:
         """Return names, shapes and initial values of the state, in order."""

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from xlstm_ts.calibration import Calibration
 from xlstm_ts.config import XLSTMConfig
 from xlstm_ts.exceptions import SeriesError
 from xlstm_ts.files import atomic_path
@@ -41,7 +42,8 @@ def save(path: Path, forecaster: XLSTMForecaster) -> None:
     text = json.dumps(_describe(forecaster), default=_from_numpy)
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         context = np.concatenate([one.values for one in forecaster.context_])
-        np.savez(file, header=np.array(text), context=context, **arrays)
+        errors = forecaster.calibration_.errors.astype(np.float32)
+        np.savez(file, header=np.array(text), context=context, calibration=errors, **arrays)
 
 
 def load(path: Path, forecaster: XLSTMForecaster) -> None:
@@ -100,6 +102,7 @@ def _restore(
     config = {**header["config"], "quantiles": tuple(header["config"]["quantiles"])}
     forecaster.set_params(**params)
     values = arrays.pop("context")
+    forecaster.calibration_ = Calibration(arrays.pop("calibration").astype(np.float64))
     model = XLSTM(XLSTMConfig(**config))
     weights = {name.removeprefix("weight/"): torch.as_tensor(a) for name, a in arrays.items()}
     model.load_state_dict(weights)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from xlstm_ts.exceptions import SeriesError
+from xlstm_ts.frames import Floats, Panel
+
 # A spread below this share of the level is no spread: the float64 sums over a constant channel of
 # ten million readings err by half of it.
 ROUNDING = 3e-10
@@ -36,3 +38,28 @@ def find_units(values: Floats) -> Units:
         spread = np.nan_to_num(np.nanstd(values, -2, keepdims=True))
     varies = spread > ROUNDING * np.abs(center)
     return Units(center, np.where(varies, spread, 1.0))
+
+
+def standardise(panel: Panel, *, n_train: Sequence[int]) -> tuple[list[Floats], Units | None]:
+    """Return each series in the units of its training readings, and those of a single one.
+
+    Of many series none has units that are the model's: where it forecasts, each window has its
+    own.
+
+    Raises
+    ------
+    SeriesError
+        Where a channel of a single series has no reading to train on.
+    """
+    units = [find_units(one.values[:count]) for one, count in zip(panel, n_train, strict=True)]
+    standard = [unit.standardise(one.values) for one, unit in zip(panel, units, strict=True)]
+    if not panel.is_single:
+        return standard, None
+    (one,), (count,) = panel, n_train
+    silent = np.isnan(one.values[:count]).all(0)
+    if silent.any():
+        raise SeriesError(
+            f"`y` column {panel.channels[int(silent.argmax())]!r} has no reading before its "
+            f"validation tail (the last {len(one) - count} readings); drop it."
+        )
+    return standard, units[0]
