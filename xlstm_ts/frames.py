@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from xlstm_ts import advice
 from xlstm_ts.exceptions import SeriesError, SeriesWarning
-from xlstm_ts.steps import complete_index, future_index
+from xlstm_ts.steps import complete_index, future_index, gap_between, joined_index
 
 Floats = NDArray[np.float64]
 Like = NDArray[Any] | pd.Series | pd.DataFrame
@@ -100,6 +100,23 @@ class Panel:
     def last(self, length: int) -> Panel:
         """Return the last `length` readings of each series."""
         return replace(self, series={key: one.last(length) for key, one in self.series.items()})
+
+    def extended(self, new: Panel, *, name: str) -> Panel:
+        """Return the panel with new readings after those of the same series, and new series.
+
+        Raises
+        ------
+        SeriesError
+            Where times of a series do not come after those that are known.
+        """
+        series = dict(self.series)
+        for key, one in new.series.items():
+            if key in series:
+                called = name if key is None else f"{name}` series `{key}"
+                series[key] = _join_series(series[key], one, name=called)
+            else:
+                series[key] = one
+        return replace(self, series=series)
 
     def restore(self, forecasts: Sequence[Floats]) -> Like:
         """Return forecasts `(H, C)`, one for each series, as the kind of object that came in."""
@@ -316,6 +333,15 @@ def _check_values(frame: pd.DataFrame, *, name: str) -> None:
             f"`{name}` column {frame.columns[int(silent.argmax())]!r} has no reading, only NaN; "
             "drop it."
         )
+
+
+def _join_series(known: TimeSeries, new: TimeSeries, *, name: str) -> TimeSeries:
+    """Return one series of both; times between them are missing readings, counts just go on."""
+    gap = gap_between(known.index, new.index, name=name)
+    missing = np.full((gap, known.values.shape[1]), np.nan)
+    values = np.concatenate((known.values, missing, new.values))
+    later = future_index(known.index, gap + len(new))
+    return TimeSeries(values=values, index=joined_index(known.index, later))
 
 
 def _check_same_channels(panel: Panel, known: Panel, *, name: str) -> None:

@@ -74,6 +74,43 @@ def follows_on(index: pd.Index[Any], before: pd.Index[Any]) -> bool:
     return isinstance(index, TIMES) and index[0] == future_index(before, 1)[0]
 
 
+def gap_between(before: pd.Index[Any], after: pd.Index[Any], *, name: str) -> int:
+    """Return the entries that are missing between two indexes of one step; counts just go on.
+
+    Raises
+    ------
+    SeriesError
+        Where times of the second are not after those of the first.
+    """
+    if not isinstance(before, TIMES) or type(before) is not type(after):
+        return 0
+    if after[0] <= before[-1]:
+        raise SeriesError(
+            f"`{name}` begins at {after[0]}, but readings are known up to {before[-1]}; give only "
+            "those that came after."
+        )
+    ends = (before[-1], after[0])
+    if isinstance(before, pd.PeriodIndex):
+        return len(pd.period_range(*ends, freq=before.freq)) - 2
+    between = pd.date_range(*ends, freq=before.freq)  # type: ignore[attr-defined]
+    if between[-1] != after[0]:
+        raise SeriesError(
+            f"`{name}` begins at {after[0]}, which is no whole number of steps after "
+            f"{before[-1]}; shift it, or fit again."
+        )
+    return len(between) - 2
+
+
+def joined_index(before: pd.Index[Any], after: pd.Index[Any]) -> pd.Index[Any]:
+    """Return one index of two that follow on one another."""
+    first, length = before[0], len(before) + len(after)
+    if isinstance(before, pd.DatetimeIndex):
+        return pd.date_range(
+            first, periods=length, freq=before.freq, name=before.name, unit=before.unit
+        )
+    return before.append(after)
+
+
 def _check_increasing(index: pd.Index[Any], *, name: str) -> None:
     if index.hasnans:
         row = int(index.isna().argmax())
