@@ -31,6 +31,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "xlstm_ts.model": (MODEL, {"torch"}),
     "xlstm_ts.losses": (set(), {"torch"}),
     "xlstm_ts.windows": (set(), {"torch"}),
+    "xlstm_ts.checkpoints": ({"xlstm_ts.files"}, {"torch"}),
     "xlstm_ts.training": (
         {"xlstm_ts.model", "xlstm_ts.losses", "xlstm_ts.windows"},
         {"torch"},

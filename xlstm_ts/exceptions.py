@@ -1,13 +1,15 @@
 """The errors of the library.
 
     XLSTMError
-    ├── SeriesError    (ValueError)          the data are not what a forecaster can use
-    ├── TrainingError  (FloatingPointError)  the loss of a fit is not a finite number
-    ├── BackendError   (ImportError)         a package or device that was asked for is not there
-    ├── ExportError    (RuntimeError)        a model could not be written as a verified graph
-    └── StreamError    (ValueError)          a stream was given what its graph cannot take
+    ├── SeriesError     (ValueError)          the data are not what a forecaster can use
+    ├── TrainingError   (FloatingPointError)  the loss of a fit is not a finite number
+    ├── CheckpointError (ValueError)          a fit cannot go on from the file that it was given
+    ├── BackendError    (ImportError)         a package or device that was asked for is not there
+    ├── ExportError     (RuntimeError)        a model could not be written as a verified graph
+    └── StreamError     (ValueError)          a stream was given what its graph cannot take
 
-Each is also the built-in error that a caller would already catch.
+Each is also the built-in error that a caller would already catch. The one warning is
+InterruptedWarning (UserWarning): a fit was interrupted and keeps the best weights so far.
 """
 
 
@@ -23,6 +25,10 @@ class TrainingError(XLSTMError, FloatingPointError):
     """A fit diverged; the message says what to lower."""
 
 
+class CheckpointError(XLSTMError, ValueError):
+    """A checkpoint is damaged, or of another fit; the message says what differs."""
+
+
 class BackendError(XLSTMError, ImportError):
     """A back end was asked for whose package or device is missing."""
 
@@ -33,3 +39,7 @@ class ExportError(XLSTMError, RuntimeError):
 
 class StreamError(XLSTMError, ValueError):
     """A reading or a state does not fit the graph of the stream."""
+
+
+class InterruptedWarning(UserWarning):
+    """A fit was interrupted; the message says at which step."""
