@@ -32,8 +32,9 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "xlstm_ts.losses": (set(), {"torch"}),
     "xlstm_ts.windows": (set(), {"torch"}),
     "xlstm_ts.checkpoints": ({"xlstm_ts.files"}, {"torch"}),
+    "xlstm_ts.runs": ({"xlstm_ts.model"}, {"torch"}),
     "xlstm_ts.training": (
-        {"xlstm_ts.model", "xlstm_ts.losses", "xlstm_ts.windows"},
+        {f"xlstm_ts.{name}" for name in ("checkpoints", "model", "losses", "runs", "windows")},
         {"torch"},
     ),
     "xlstm_ts.advice": (set(), {"pandas"}),
@@ -43,18 +44,19 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "xlstm_ts.tables": (set(), {"pandas"}),
     "xlstm_ts.plotting": (set(), {"pandas", "matplotlib"}),
     "xlstm_ts.persistence": (
-        {f"xlstm_ts.{name}" for name in ("config", "files", "frames", "model", "training")},
+        {f"xlstm_ts.{name}" for name in ("config", "files", "frames", "model", "runs")},
         {"torch", "pandas"},
     ),
     "xlstm_ts.plans": (
-        {f"xlstm_ts.{name}" for name in ("config", "frames", "seasons", "training")},
+        {f"xlstm_ts.{name}" for name in ("checkpoints", "config", "frames", "seasons", "training")},
         set(),
     ),
     "xlstm_ts.forecaster": (
         {
             f"xlstm_ts.{name}"
             for name in (
-                "persistence", "config", "evaluation", "frames", "model", "plans", "training",
+                "persistence", "config", "evaluation", "frames", "model", "plans", "runs",
+                "training",
             )
         },
         {"torch", "pandas", "sklearn"},

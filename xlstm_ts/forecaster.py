@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +22,8 @@ from xlstm_ts.exceptions import SeriesError
 from xlstm_ts.frames import Floats, Panel, at_step_of, check_same_channels, read_panel
 from xlstm_ts.model import XLSTM
 from xlstm_ts.plans import plan_fit
-from xlstm_ts.training import Record, train
+from xlstm_ts.runs import Record
+from xlstm_ts.training import Callback, train
 
 Series = ArrayLike | pd.Series | pd.DataFrame
 # A spread below this share of the level is no spread: the float64 sums over a constant channel of
@@ -70,6 +72,14 @@ class XLSTMForecaster(BaseEstimator):  # type: ignore[misc]
     patience : int or None, default=5
         Looks at the validation loss (every tenth of `max_steps`) without a better one after which
         training stops.
+    max_time : float or None, default=None
+        Seconds of training, after which it stops and the best weights so far stay.
+    callbacks : callable or sequence of callables, optional
+        Each is called with the `Record` of every look; one that returns True stops the training.
+        `save` leaves them out.
+    checkpoint : path-like, optional
+        A file in which the training is kept at every look, and from which `fit` goes on if it is
+        there, to the bit on the same device. The file goes when the training is complete.
     device : str, default="auto"
         A torch device; "auto" takes CUDA where there is one.
     random_state : int, RandomState or None, default=None
@@ -89,6 +99,14 @@ class XLSTMForecaster(BaseEstimator):  # type: ignore[misc]
         The context in use, and the season that was found.
     history_ : list of Record
         Step, loss and validation loss at each look.
+
+    Notes
+    -----
+    Ctrl-C stops the training as well: `fit` returns with the best weights so far and an
+    `InterruptedWarning`. A training that was stopped by Ctrl-C, a callback or `max_time` is not
+    complete: with a `checkpoint` the next `fit` goes on with it, and `max_time` counts anew.
+    A checkpoint serves one fit at a time and knows its parameters and series; from another file
+    `fit` raises.
 
     References
     ----------
@@ -126,6 +144,9 @@ class XLSTMForecaster(BaseEstimator):  # type: ignore[misc]
         gradient_clip: float = 1.0,
         validation_fraction: float = 0.1,
         patience: int | None = 5,
+        max_time: float | None = None,
+        callbacks: Callback | Sequence[Callback] | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
         device: str = "auto",
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
@@ -149,6 +170,9 @@ class XLSTMForecaster(BaseEstimator):  # type: ignore[misc]
         self.gradient_clip = gradient_clip
         self.validation_fraction = validation_fraction
         self.patience = patience
+        self.max_time = max_time
+        self.callbacks = callbacks
+        self.checkpoint = checkpoint
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
@@ -173,7 +197,9 @@ class XLSTMForecaster(BaseEstimator):  # type: ignore[misc]
         ValueError
             Where a parameter is out of range.
         TrainingError
-            Where the loss becomes infinite or NaN; an earlier fit is kept.
+            Where the loss becomes infinite or NaN; an earlier fit is kept, as after any error.
+        CheckpointError
+            Where the file `checkpoint` is damaged, or was written by another fit.
         """
         panel = read_panel(y)
         plan = plan_fit(self, panel)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from numbers import Integral
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from xlstm_ts.checkpoints import Checkpoint, fingerprint
 from xlstm_ts.checks import check_fraction, check_integer
 from xlstm_ts.config import XLSTMConfig
 from xlstm_ts.exceptions import SeriesError
 from xlstm_ts.frames import Panel
 from xlstm_ts.seasons import season_length
-from xlstm_ts.training import TrainingConfig
+from xlstm_ts.training import Callback, TrainingConfig
 
 if TYPE_CHECKING:
     from xlstm_ts.forecaster import XLSTMForecaster
@@ -21,6 +25,8 @@ SPAN_SEASONS = 7
 SPAN_WITHOUT_SEASON = 168.0
 # Looks at the validation loss in a fit that is not stopped early.
 LOOKS = 10
+# Parameters that change when training stops or where it runs, but no step of it.
+NOT_TRAINED_BY = {"verbose", "callbacks", "max_time", "checkpoint", "device"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +66,8 @@ def plan_fit(forecaster: XLSTMForecaster, panel: Panel) -> FitPlan:
     n_train = _training_readings(forecaster, panel, horizon=model.horizon)
     context_length = _context_length(forecaster, model, n_train=n_train)
     _check_length(panel, model, n_train=n_train, context_length=context_length)
-    training = _training_config(forecaster, context_length=context_length)
+    checkpoint = _checkpoint(forecaster, panel, model, context_length=context_length)
+    training = _training_config(forecaster, context_length=context_length, checkpoint=checkpoint)
     return FitPlan(season=season, model=model, n_train=n_train, training=training)
 
 
@@ -121,11 +128,40 @@ def _check_length(panel: Panel, model: XLSTMConfig, *, n_train: int, context_len
         )
 
 
-def _training_config(forecaster: XLSTMForecaster, *, context_length: int) -> TrainingConfig:
+def _checkpoint(
+    forecaster: XLSTMForecaster, panel: Panel, model: XLSTMConfig, *, context_length: int
+) -> Checkpoint | None:
+    """Return where the training is kept, told apart by all that it follows from."""
+    if forecaster.checkpoint is None:
+        return None
+    params = {k: v for k, v in forecaster.get_params().items() if k not in NOT_TRAINED_BY}
+    if not isinstance(forecaster.random_state, Integral):
+        params["random_state"] = None  # each fit draws other seeds; the checkpoint keeps its own
+    params |= asdict(model) | {"context_length": context_length}
+    try:
+        path = Path(forecaster.checkpoint)
+    except TypeError as err:
+        raise ValueError(f"`checkpoint` must be a path, got {forecaster.checkpoint!r}.") from err
+    return Checkpoint(path, fingerprint(params, readings=panel.values))
+
+
+def _callbacks(callbacks: Any) -> tuple[Callback, ...]:
+    if callbacks is None:
+        return ()
+    several = isinstance(callbacks, Iterable) and not callable(callbacks)
+    return tuple(callbacks) if several else (callbacks,)
+
+
+def _training_config(
+    forecaster: XLSTMForecaster, *, context_length: int, checkpoint: Checkpoint | None
+) -> TrainingConfig:
     check_integer("max_steps", forecaster.max_steps, least=1)
     same = ("max_steps", "batch_size", "learning_rate", "weight_decay", "gradient_clip")
+    others = ("patience", "verbose", "max_time")
     return TrainingConfig(
-        **{name: getattr(forecaster, name) for name in (*same, "patience", "verbose")},
+        **{name: getattr(forecaster, name) for name in (*same, *others)},
         context_length=context_length,
         validation_every=max(1, forecaster.max_steps // LOOKS),
+        callbacks=_callbacks(forecaster.callbacks),
+        checkpoint=checkpoint,
     )
