@@ -31,8 +31,10 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "xlstm_ts.model": (MODEL, {"torch"}),
     "xlstm_ts.losses": (set(), {"torch"}),
     "xlstm_ts.windows": (set(), {"torch"}),
+    "xlstm_ts.checkpoints": ({"xlstm_ts.files"}, {"torch"}),
+    "xlstm_ts.runs": ({"xlstm_ts.model"}, {"torch"}),
     "xlstm_ts.training": (
-        {"xlstm_ts.model", "xlstm_ts.losses", "xlstm_ts.windows"},
+        {f"xlstm_ts.{name}" for name in ("checkpoints", "model", "losses", "runs", "windows")},
         {"torch"},
     ),
     "xlstm_ts.advice": (set(), {"pandas"}),
@@ -47,23 +49,27 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "xlstm_ts.persistence": (
         {
             f"xlstm_ts.{name}"
-            for name in ("calibration", "config", "files", "frames", "model", "training")
+            for name in ("calibration", "config", "files", "frames", "model", "runs")
         },
         {"torch", "pandas"},
     ),
     "xlstm_ts.plans": (
-        {f"xlstm_ts.{name}" for name in ("config", "frames", "seasons", "training")},
+        {f"xlstm_ts.{name}" for name in ("checkpoints", "config", "frames", "seasons", "training")},
         set(),
+    ),
+    "xlstm_ts.prediction": (
+        {f"xlstm_ts.{name}" for name in ("calibration", "evaluation", "frames", "model", "steps")},
+        {"pandas", "sklearn"},
     ),
     "xlstm_ts.forecaster": (
         {
             f"xlstm_ts.{name}"
             for name in (
-                "persistence", "calibration", "config", "evaluation", "frames", "model", "plans",
-                "steps", "training", "units",
+                "persistence", "calibration", "config", "frames", "model", "plans", "prediction",
+                "runs", "training", "units",
             )
         },
-        {"torch", "pandas", "sklearn"},
+        {"torch", "sklearn"},
     ),
     "xlstm_ts.streaming": ({"xlstm_ts.export.contract"}, {"onnxruntime"}),
     "xlstm_ts.export.contract": (set(), set()),

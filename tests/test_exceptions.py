@@ -5,11 +5,17 @@ import pytest
 from xlstm_ts import exceptions
 
 
+def test_the_warning_is_one_of_users() -> None:
+    assert issubclass(exceptions.InterruptedWarning, UserWarning)
+    assert "InterruptedWarning" in exceptions.__doc__
+
+
 @pytest.mark.parametrize(
     ("name", "builtin"),
     [
         ("SeriesError", ValueError),
         ("TrainingError", FloatingPointError),
+        ("CheckpointError", ValueError),
         ("BackendError", ImportError),
         ("ExportError", RuntimeError),
         ("StreamError", ValueError),

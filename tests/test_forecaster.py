@@ -15,7 +15,8 @@ from sklearn.model_selection import GridSearchCV, TimeSeriesSplit
 from tests.conftest import ARRAY, HOURLY, small
 from xlstm_ts import XLSTMForecaster
 from xlstm_ts.exceptions import SeriesError, TrainingError
-from xlstm_ts.training import Record, train
+from xlstm_ts.runs import Record
+from xlstm_ts.training import train
 
 RNG = np.random.default_rng(0)
 
@@ -234,6 +235,20 @@ def test_a_diverged_fit_is_an_error_and_leaves_what_was_there(
     assert np.isfinite(forecaster.predict()).all()
 
 
+def test_a_failing_callback_leaves_what_was_there() -> None:
+    forecaster, seen = small().fit(ARRAY), []
+    before = dict(vars(forecaster))
+
+    def failing(record: Record) -> None:
+        raise LookupError(record.step)
+
+    callbacks = [seen.append, failing]
+    with pytest.raises(LookupError):
+        forecaster.set_params(callbacks=callbacks).fit(ARRAY * 2)
+    assert len(seen) == 1
+    assert vars(forecaster) == before | {"callbacks": callbacks}
+
+
 def test_progress_shows_both_losses(capsys: pytest.CaptureFixture[str]) -> None:
     small().fit(ARRAY)
     assert capsys.readouterr().err == ""
@@ -274,6 +289,10 @@ def test_progress_shows_both_losses(capsys: pytest.CaptureFixture[str]) -> None:
         ({"patience": 2.5}, "`patience` must be an integer"),
         ({"patience": 0}, "`patience` must be at least 1"),
         ({"verbose": "1"}, "`verbose` must be an integer"),
+        ({"max_time": 0}, "`max_time` must be above 0, got 0"),
+        ({"callbacks": 3}, "`callbacks` must be a callable or a sequence of them, got 3"),
+        ({"callbacks": (max, "max")}, "`callbacks` must be .* got 'max'"),
+        ({"checkpoint": 3}, "`checkpoint` must be a path, got 3"),
         ({"learning_rate": 0.0}, "`learning_rate` must be above 0, got 0.0"),
         ({"learning_rate": math.nan}, "`learning_rate` must be above 0, got nan"),
         ({"learning_rate": "1e-3"}, "`learning_rate` must be a number, got '1e-3'"),

@@ -29,6 +29,15 @@ def test_numpy_parameters_are_saved(tmp_path: Path) -> None:
     np.testing.assert_array_equal(loaded.predict(), forecaster.predict())
 
 
+def test_callbacks_are_left_out_and_a_checkpoint_is_a_path(tmp_path: Path) -> None:
+    forecaster = small(checkpoint=tmp_path / "fit.pt", max_time=np.float64(60))
+    forecaster.set_params(callbacks=[lambda record: None]).fit(ARRAY).save(tmp_path / "saved.npz")
+    params = XLSTMForecaster.load(tmp_path / "saved.npz").get_params()
+    assert params["callbacks"] is None
+    assert params["checkpoint"] == str(tmp_path / "fit.pt")
+    assert params["max_time"] == 60
+
+
 def test_names_come_back_from_a_file(tmp_path: Path) -> None:
     columns = pd.Index([np.int64(3), "b"], name="sensor")
     y = pd.DataFrame(np.stack([ARRAY, ARRAY], 1), HOURLY, columns)

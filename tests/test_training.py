@@ -1,6 +1,7 @@
 """Training sees the training part alone and leaves the model with its best weights."""
 
 import copy
+import itertools
 import math
 from dataclasses import replace
 
@@ -8,10 +9,13 @@ import numpy as np
 import pytest
 import torch
 
+from xlstm_ts import training
 from xlstm_ts.config import XLSTMConfig
+from xlstm_ts.exceptions import InterruptedWarning
 from xlstm_ts.losses import pinball_loss
 from xlstm_ts.model import XLSTM
-from xlstm_ts.training import Record, TrainingConfig, _rate, train
+from xlstm_ts.runs import Record
+from xlstm_ts.training import TrainingConfig, _rate, train
 from xlstm_ts.windows import WindowSampler
 
 LENGTH, N_TRAIN, CONTEXT = 120, 100, 16
@@ -118,3 +122,93 @@ def test_rate_warms_up_and_falls_to_zero() -> None:
     assert rates.argmax() == 49
     assert (np.diff(rates[50:]) < 0).all()
     assert rates[-1] == pytest.approx(0, abs=1e-12)
+
+
+def interrupting(monkeypatch: pytest.MonkeyPatch, *, call: int) -> None:
+    """Press Ctrl-C in the middle of a step, with the weights moved and the step not counted."""
+    update, calls = training._update, []
+
+    def interrupted(*args: object) -> torch.Tensor:
+        calls.append(update(*args))
+        if len(calls) == call:
+            raise KeyboardInterrupt
+        return calls[-1]
+
+    monkeypatch.setattr(training, "_update", interrupted)
+
+
+def test_callbacks_see_every_look_and_change_nothing() -> None:
+    options = {"max_steps": 6, "validation_every": 2}
+    weights, records = trained(make_model(0.5), make_series(), **options)
+    seen, counts = [], []
+    callbacks = (seen.append, lambda record: counts.append(record) or len(counts))
+    again, _ = trained(make_model(0.5), make_series(), **options, callbacks=callbacks)
+    assert seen == counts == records
+    assert [record.step for record in seen] == [2, 4, 6]
+    assert same(weights, again)
+
+
+@pytest.mark.parametrize("truth", [True, np.True_])
+def test_a_callback_stops_after_all_were_called(truth: object) -> None:
+    seen = []
+    callbacks = (lambda record: truth if record.step == 4 else None, seen.append)
+    options = {"max_steps": 8, "validation_every": 2, "callbacks": callbacks}
+    _, records = trained(make_model(), make_series(), **options)
+    assert [record.step for record in records] == [2, 4]
+    assert seen == records
+
+
+@pytest.mark.parametrize(("seconds", "looks"), [(0.5, [1]), (4.5, [4, 5]), (7.5, [4, 8])])
+def test_time_ends_training_after_the_step_past_it(
+    seconds: float, looks: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = itertools.count()
+    monkeypatch.setattr(training.time, "monotonic", lambda: next(clock))  # a second a step
+    seen = []
+    options = {"max_steps": 100, "max_time": seconds, "callbacks": (seen.append,)}
+    model = make_model()
+    _, records = trained(model, make_series(), **options)
+    assert [record.step for record in records] == looks
+    assert seen == records
+    assert not model.training
+
+
+@pytest.mark.parametrize("n_train", [N_TRAIN, LENGTH])
+@pytest.mark.parametrize("call", [2, 6])
+def test_an_interrupt_keeps_what_was_learned(
+    call: int, n_train: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupting(monkeypatch, call=call)
+    model, seen = make_model(), []
+    start = copy.deepcopy(model.state_dict())
+    config = replace(CONFIG, max_steps=8, callbacks=(seen.append,))
+    with pytest.warns(InterruptedWarning, match=f"after step {call - 1} of 8"):
+        records = train(
+            model, [make_series()], n_train=[n_train], config=config, generator=torch.Generator()
+        )
+    assert [record.step for record in records] == ([1] if call == 2 else [4, 5])
+    assert seen == records
+    assert not same(start, model.state_dict())
+    assert not model.training
+
+
+def test_an_interrupt_restores_the_best_weights() -> None:
+    model, looks = make_model(), []
+
+    def keep(record: Record) -> None:
+        looks.append((record.validation_loss, copy.deepcopy(model.state_dict())))
+        if record.validation_loss > looks[0][0]:
+            raise KeyboardInterrupt
+        looks.sort(key=lambda look: look[0])
+
+    options = {"max_steps": 50, "validation_every": 1, "learning_rate": 0.3}
+    with pytest.warns(InterruptedWarning):
+        weights, _ = trained(model, make_series(), **options, callbacks=(keep,))
+    assert same(looks[0][1], weights)
+    assert not same(looks[-1][1], weights)
+
+
+def test_an_interrupt_before_the_first_step_goes_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupting(monkeypatch, call=1)
+    with pytest.raises(KeyboardInterrupt):
+        trained(make_model(), make_series())

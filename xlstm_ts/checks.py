@@ -36,3 +36,9 @@ def check_fraction(name: str, value: object) -> None:
     """Refuse what is not in [0, 1)."""
     if not 0 <= check_real(name, value) < 1:
         raise ValueError(f"`{name}` must be in [0, 1), got {value}.")
+
+
+def check_callable(name: str, value: object) -> None:
+    """Refuse what cannot be called."""
+    if not callable(value):
+        raise ValueError(f"`{name}` must be a callable or a sequence of them, got {value!r}.")

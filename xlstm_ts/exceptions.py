@@ -1,13 +1,15 @@
 """The errors of the library.
 
     XLSTMError
-    ├── SeriesError    (ValueError)          the data are not what a forecaster can use
-    ├── TrainingError  (FloatingPointError)  the loss of a fit is not a finite number
-    ├── BackendError   (ImportError)         a package or device that was asked for is not there
-    ├── ExportError    (RuntimeError)        a model could not be written as a verified graph
-    └── StreamError    (ValueError)          a stream was given what its graph cannot take
+    ├── SeriesError     (ValueError)          the data are not what a forecaster can use
+    ├── TrainingError   (FloatingPointError)  the loss of a fit is not a finite number
+    ├── CheckpointError (ValueError)          a fit cannot go on from the file that it was given
+    ├── BackendError    (ImportError)         a package or device that was asked for is not there
+    ├── ExportError     (RuntimeError)        a model could not be written as a verified graph
+    └── StreamError     (ValueError)          a stream was given what its graph cannot take
 
-Each is also the built-in error that a caller would already catch. Warnings are `SeriesWarning`.
+Each is also the built-in error that a caller would already catch. Of warnings there are two, each a
+UserWarning: SeriesWarning and InterruptedWarning.
 """
 
 
@@ -21,6 +23,10 @@ class SeriesError(XLSTMError, ValueError):
 
 class TrainingError(XLSTMError, FloatingPointError):
     """A fit diverged; the message says what to lower."""
+
+
+class CheckpointError(XLSTMError, ValueError):
+    """A checkpoint is damaged, or of another fit; the message says what differs."""
 
 
 class BackendError(XLSTMError, ImportError):
@@ -37,3 +43,7 @@ class StreamError(XLSTMError, ValueError):
 
 class SeriesWarning(UserWarning):
     """The data can be used, but not as they are: the message says what was made of them."""
+
+
+class InterruptedWarning(UserWarning):
+    """A fit was interrupted; the message says at which step."""

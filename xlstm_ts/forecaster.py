@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
+import copy
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import pandas as pd
 import torch
-from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from xlstm_ts import persistence
-from xlstm_ts.calibration import calibrate_tails, intervals
+from xlstm_ts.calibration import calibrate_tails
 from xlstm_ts.config import Channels
-from xlstm_ts.evaluation import mean_skill, rolling_forecasts
-from xlstm_ts.frames import Floats, Like, LongColumns, Panel, TimeSeries, read_panel
+from xlstm_ts.frames import Floats, Panel, read_panel
 from xlstm_ts.model import XLSTM
-from xlstm_ts.plans import plan_fit
-from xlstm_ts.steps import follows_on
-from xlstm_ts.training import Record, train
-from xlstm_ts.units import standardise
+from xlstm_ts.plans import plan_fit, plan_partial_fit
+from xlstm_ts.prediction import Prediction, Series
+from xlstm_ts.runs import Record
+from xlstm_ts.training import Callback, train
+from xlstm_ts.units import find_units, standardise
 
-Series = ArrayLike | pd.Series | pd.DataFrame
 
-
-class XLSTMForecaster(BaseEstimator):  # type: ignore[misc]
+class XLSTMForecaster(Prediction, BaseEstimator):  # type: ignore[misc]
     """Forecast the next `horizon` readings of every channel, with quantiles.
 
     Parameters
@@ -72,6 +70,14 @@ class XLSTMForecaster(BaseEstimator):  # type: ignore[misc]
         training stops.
     id_column, time_column, target_column : str, default="unique_id", "ds", "y"
         Columns of a long frame: which series, when, and the reading.
+    max_time : float or None, default=None
+        Seconds of training, after which it stops and the best weights so far stay.
+    callbacks : callable or sequence of callables, optional
+        Each is called with the `Record` of every look; one that returns True stops the training.
+        `save` leaves them out.
+    checkpoint : path-like, optional
+        A file in which the training is kept at every look, and from which `fit` goes on if it is
+        there, to the bit on the same device. The file goes when the training is complete.
     device : str, default="auto"
         A torch device; "auto" takes CUDA where there is one.
     random_state : int, RandomState or None, default=None
@@ -96,6 +102,14 @@ class XLSTMForecaster(BaseEstimator):  # type: ignore[misc]
         Errors of forecasts of the validation tail, from which intervals follow.
     history_ : list of Record
         Step, loss and validation loss at each look.
+
+    Notes
+    -----
+    Ctrl-C stops the training as well: `fit` returns with the best weights so far and an
+    `InterruptedWarning`. A training that was stopped by Ctrl-C, a callback or `max_time` is not
+    complete: with a `checkpoint` the next `fit` goes on with it, and `max_time` counts anew.
+    A checkpoint serves one fit at a time and knows its parameters and series; from another file
+    `fit` raises.
 
     References
     ----------
@@ -136,6 +150,9 @@ class XLSTMForecaster(BaseEstimator):  # type: ignore[misc]
         id_column: str = "unique_id",
         time_column: str = "ds",
         target_column: str = "y",
+        max_time: float | None = None,
+        callbacks: Callback | Sequence[Callback] | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
         device: str = "auto",
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
@@ -162,6 +179,9 @@ class XLSTMForecaster(BaseEstimator):  # type: ignore[misc]
         self.id_column = id_column
         self.time_column = time_column
         self.target_column = target_column
+        self.max_time = max_time
+        self.callbacks = callbacks
+        self.checkpoint = checkpoint
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
@@ -188,24 +208,23 @@ class XLSTMForecaster(BaseEstimator):  # type: ignore[misc]
         ValueError
             Where a parameter is out of range.
         TrainingError
-            Where the loss becomes infinite or NaN; an earlier fit is kept.
+            Where the loss becomes infinite or NaN; an earlier fit is kept, as after any error.
+        CheckpointError
+            Where the file `checkpoint` is damaged, or was written by another fit.
         """
         panel = read_panel(y, long=self._long_columns())
         plan = plan_fit(self, panel)
-        seeds = check_random_state(self.random_state).randint(2**31 - 1, size=2).tolist()
-        with torch.random.fork_rng():
-            torch.manual_seed(seeds[0])
+        standard, units = standardise(panel, n_train=plan.n_train)
+        with self._random() as generator:
             model = XLSTM(plan.model)
-            standard, units = standardise(panel, n_train=plan.n_train)
             if units is not None:
                 model.set_units(*units)
-            model.to(self._device())
             history = train(
-                model,
+                model.to(self._device()),
                 [torch.as_tensor(one).float() for one in standard],
                 n_train=plan.n_train,
                 config=plan.training,
-                generator=torch.Generator().manual_seed(seeds[1]),
+                generator=generator,
             )
         self.model_ = model
         self.history_: list[Record] = history
@@ -223,118 +242,71 @@ class XLSTMForecaster(BaseEstimator):  # type: ignore[misc]
         )
         return self
 
-    def predict(self, y: Series | None = None) -> Like:
-        """Forecast the next `horizon` readings: the quantile nearest to the median.
+    def update(self, y: Series) -> XLSTMForecaster:
+        """Take in new readings without training: `predict()` then goes on from their end.
 
         Parameters
         ----------
-        y : array, Series or DataFrame, optional
-            A new context of any length, with the channels and the step of the training series, of
-            these or of other series; without one the forecast goes on from the end of those.
-            Nothing is trained.
+        y : array, Series or DataFrame
+            Readings after those that are known, of these or of new series. Times between the two
+            are missing readings; where readings are only counted they follow at once.
 
         Returns
         -------
-        array (H,), (H, C) or (S, H, C), Series or DataFrame
-            The same kind of object as came in, with the times that follow.
+        XLSTMForecaster
+            The estimator itself; it forecasts as it would from all readings in one context.
 
         Raises
         ------
         NotFittedError
             Before `fit`.
         SeriesError
-            Where `y` cannot be used, has other channels, or another step.
+            Where `y` cannot be used, or does not come after what is known.
         """
         check_is_fitted(self)
-        panel = self._context(y)
-        median = self.model_.config.median
-        return panel.restore([self._forecast(one)[..., median] for one in panel])
+        new = read_panel(y, long=self._long_columns(), known=self.context_)
+        self.context_ = self.context_.extended(new, name="y").last(self.context_length_)
+        return self
 
-    def predict_quantiles(self, y: Series | None = None) -> Like:
-        """Forecast all quantile levels of the next `horizon` readings.
+    def partial_fit(self, y: Series) -> XLSTMForecaster:
+        """Train on with new readings, a tenth of the steps of `fit` at a third of its rate.
 
-        Parameters
-        ----------
-        y : array, Series or DataFrame, optional
-            A new context, as for `predict`.
-
-        Returns
-        -------
-        array (H, Q), (H, C, Q) or (S, H, C, Q), or DataFrame
-            For a Series or a long frame one column a level, for a wide frame columns
-            (channel, level). Levels never cross.
-        """
-        check_is_fitted(self)
-        panel = self._context(y)
-        levels = self.model_.config.quantiles
-        return panel.restore_quantiles([self._forecast(one) for one in panel], levels)
-
-    def predict_interval(self, y: Series | None = None, *, coverage: float = 0.9) -> Like:
-        """Forecast an interval for each of the next `horizon` readings.
-
-        The bounds are conformal: as wide as the errors of forecasts of the validation tail demand
-        (see `xlstm_ts.calibration`). Where the future is like the tail, each reading lies between
-        its bounds with a probability of at least `coverage`. Where it drifts,
-        `xlstm_ts.calibration.OnlineIntervals` follows.
-
-        Parameters
-        ----------
-        y : array, Series or DataFrame, optional
-            A new context, as for `predict`.
-        coverage : float, default=0.9
-            Share of readings that are to lie inside, in (0, 1).
-
-        Returns
-        -------
-        array (H, 2), (H, C, 2) or (S, H, C, 2), or DataFrame
-            As `predict_quantiles` gives, with "lower" and "upper" in place of levels.
-
-        Raises
-        ------
-        ValueError
-            Where `coverage` is out of range, the tail has too few forecasts for it, or many series
-            of different levels were trained with a single quantile, which has no width.
-        """
-        check_is_fitted(self)
-        panel = self._context(y)
-        median = self.model_.config.median
-        if self.pooled_ and len(self.model_.config.quantiles) == 1:
-            raise ValueError("Intervals for many series need at least two `quantiles`; fit again.")
-        bounds = [
-            intervals(self._forecast(one), self.calibration_, median=median, coverage=coverage)
-            for one in panel
-        ]
-        return panel.restore_quantiles(bounds, ("lower", "upper"))
-
-    def score(self, y: Series) -> float:
-        """Return the skill over the seasonal-naive forecast: 1 is perfect, 0 is no better.
-
-        Forecasts are made every `horizon` readings, each from the readings before it, and the
-        score is 1 - MAE / MAE(seasonal naive), averaged over channels and series.
+        Windows are drawn from the context in use and the new readings alone. The weights move
+        towards what the series does now; intervals keep the errors of the validation tail.
 
         Parameters
         ----------
         y : array, Series or DataFrame
-            Readings with the channels and the step of the training series. Where their times
-            follow on those of the training series, its end is the context of the first forecasts;
-            otherwise `y` begins with `context_length_` readings of context. Nothing is scored
-            before a whole season of readings, which the seasonal-naive forecast needs.
+            Readings after those that are known, as for `update`. Before a `fit` this is one.
 
         Returns
         -------
-        float
-            The skill; higher is better, as scikit-learn's searches expect.
+        XLSTMForecaster
+            The estimator itself.
+
+        Raises
+        ------
+        SeriesError
+            Where `y` cannot be used, or does not come after what is known.
+        TrainingError
+            Where the loss becomes infinite or NaN; everything is then as before.
         """
-        check_is_fitted(self)
-        median = self.model_.config.median
-        return mean_skill(
-            self._scored_values(y),
-            forecast=lambda values, origins: self._rolling(values, origins)[..., median],
-            # The forecast needs a context before it, the seasonal-naive one a whole season.
-            first=max(self.context_length_, self.season_length_),
-            horizon=self.model_.config.horizon,
-            season=self.season_length_,
-        )
+        if not hasattr(self, "model_"):
+            return self.fit(y)
+        new = read_panel(y, long=self._long_columns(), known=self.context_)
+        panel = self.context_.extended(new, name="y")
+        model = copy.deepcopy(self.model_)
+        with self._random() as generator:
+            history = train(
+                model,
+                [torch.as_tensor(one).float() for one in self._standardised(panel)],
+                n_train=[len(one) for one in panel],
+                config=plan_partial_fit(self, context_length=self.context_length_),
+                generator=generator,
+            )
+        self.model_, self.history_ = model, self.history_ + history
+        self.context_ = panel.last(self.context_length_)
+        return self
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write parameters, weights and context to one file: numpy arrays and JSON, no pickle.
@@ -361,39 +333,22 @@ class XLSTMForecaster(BaseEstimator):  # type: ignore[misc]
         persistence.load(Path(path), forecaster)
         return forecaster
 
+    @contextmanager
+    def _random(self) -> Iterator[torch.Generator]:
+        """Seed torch, and a generator of windows; what torch draws elsewhere is left alone."""
+        seeds = check_random_state(self.random_state).randint(2**31 - 1, size=2).tolist()
+        with torch.random.fork_rng():
+            torch.manual_seed(seeds[0])
+            yield torch.Generator().manual_seed(seeds[1])
+
+    def _standardised(self, panel: Panel) -> list[Floats]:
+        """Return each series in the units of the model, or of its own readings."""
+        if self.pooled_:
+            return [find_units(one.values).standardise(one.values) for one in panel]
+        center, spread = (part.cpu().numpy() for part in (self.model_.center, self.model_.spread))
+        return [(one.values - center) / spread for one in panel]
+
     def _device(self) -> torch.device:
         if self.device != "auto":
             return torch.device(self.device)
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-    def _long_columns(self) -> LongColumns:
-        return LongColumns(self.id_column, self.time_column, self.target_column)
-
-    def _context(self, y: Series | None) -> Panel:
-        """Return the series to forecast from."""
-        if y is None:
-            return self.context_
-        return read_panel(y, long=self._long_columns(), known=self.context_)
-
-    def _forecast(self, series: TimeSeries) -> Floats:
-        """Return the quantile forecasts after the end of a series, `(H, C, Q)`."""
-        return self._rolling(series.values, np.array([len(series)]))[0]
-
-    def _rolling(self, values: Floats, origins: NDArray[np.int64]) -> Floats:
-        return rolling_forecasts(
-            self.model_,
-            values,
-            origins=origins,
-            context_length=self.context_length_,
-            own_units=self.pooled_,
-        )
-
-    def _scored_values(self, y: Series) -> Iterator[Floats]:
-        """Yield the readings of each series, after its context where they follow on that."""
-        panel, context = self._context(y), self.context_
-        for key, one in panel.series.items():
-            before = context.series.get(key)
-            if before is not None and follows_on(one.index, before.index):
-                yield np.concatenate((before.values, one.values))
-            else:
-                yield one.values

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from xlstm_ts.exceptions import SeriesError
 from xlstm_ts.files import atomic_path
 from xlstm_ts.frames import Floats, LongColumns, Panel, TimeSeries
 from xlstm_ts.model import XLSTM
-from xlstm_ts.training import Record
+from xlstm_ts.runs import Record
 
 if TYPE_CHECKING:
     from xlstm_ts.forecaster import XLSTMForecaster
@@ -77,6 +78,9 @@ def _describe(forecaster: XLSTMForecaster) -> dict[str, Any]:
     params = forecaster.get_params()
     if not isinstance(params["random_state"], int | None):
         params["random_state"] = None  # a generator has no text form, and training is over
+    params["callbacks"] = None  # nor has code
+    if params["checkpoint"] is not None:
+        params["checkpoint"] = os.fspath(params["checkpoint"])
     context = forecaster.context_
     return {
         "format": FORMAT,

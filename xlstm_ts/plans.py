@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from numbers import Integral
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from xlstm_ts.checkpoints import Checkpoint, fingerprint
 from xlstm_ts.checks import check_fraction, check_integer
 from xlstm_ts.config import XLSTMConfig
 from xlstm_ts.exceptions import SeriesError, SeriesWarning
 from xlstm_ts.frames import Panel
 from xlstm_ts.seasons import season_length
-from xlstm_ts.training import TrainingConfig
+from xlstm_ts.training import Callback, TrainingConfig
 
 if TYPE_CHECKING:
     from xlstm_ts.forecaster import XLSTMForecaster
@@ -22,6 +26,10 @@ SPAN_SEASONS = 7
 SPAN_WITHOUT_SEASON = 168.0
 # Looks at the validation loss in a fit that is not stopped early.
 LOOKS = 10
+# Of the steps and the learning rate of a fit, what each `partial_fit` takes.
+PARTIAL_STEPS, PARTIAL_RATE = 0.1, 0.3
+# Parameters that change when training stops or where it runs, but no step of it.
+NOT_TRAINED_BY = {"verbose", "callbacks", "max_time", "checkpoint", "device"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +79,8 @@ def plan_fit(forecaster: XLSTMForecaster, panel: Panel) -> FitPlan:
             SeriesWarning,
             stacklevel=3,
         )
-    training = _training_config(forecaster, context_length=context_length)
+    checkpoint = _checkpoint(forecaster, panel, model, context_length=context_length)
+    training = _training_config(forecaster, context_length=context_length, checkpoint=checkpoint)
     return FitPlan(season=season, model=model, n_train=n_train, training=training)
 
 
@@ -139,11 +148,52 @@ def _check_length(
         )
 
 
-def _training_config(forecaster: XLSTMForecaster, *, context_length: int) -> TrainingConfig:
+def _checkpoint(
+    forecaster: XLSTMForecaster, panel: Panel, model: XLSTMConfig, *, context_length: int
+) -> Checkpoint | None:
+    """Return where the training is kept, told apart by all that it follows from."""
+    if forecaster.checkpoint is None:
+        return None
+    params = {k: v for k, v in forecaster.get_params().items() if k not in NOT_TRAINED_BY}
+    if not isinstance(forecaster.random_state, Integral):
+        params["random_state"] = None  # each fit draws other seeds; the checkpoint keeps its own
+    params |= asdict(model) | {"context_length": context_length}
+    try:
+        path = Path(forecaster.checkpoint)
+    except TypeError as err:
+        raise ValueError(f"`checkpoint` must be a path, got {forecaster.checkpoint!r}.") from err
+    return Checkpoint(path, fingerprint(params, readings=[one.values for one in panel]))
+
+
+def _callbacks(callbacks: Any) -> tuple[Callback, ...]:
+    if callbacks is None:
+        return ()
+    several = isinstance(callbacks, Iterable) and not callable(callbacks)
+    return tuple(callbacks) if several else (callbacks,)
+
+
+def _training_config(
+    forecaster: XLSTMForecaster, *, context_length: int, checkpoint: Checkpoint | None
+) -> TrainingConfig:
     check_integer("max_steps", forecaster.max_steps, least=1)
     same = ("max_steps", "batch_size", "learning_rate", "weight_decay", "gradient_clip")
+    others = ("patience", "verbose", "max_time")
     return TrainingConfig(
-        **{name: getattr(forecaster, name) for name in (*same, "patience", "verbose")},
+        **{name: getattr(forecaster, name) for name in (*same, *others)},
         context_length=context_length,
         validation_every=max(1, forecaster.max_steps // LOOKS),
+        callbacks=_callbacks(forecaster.callbacks),
+        checkpoint=checkpoint,
+    )
+
+
+def plan_partial_fit(forecaster: XLSTMForecaster, *, context_length: int) -> TrainingConfig:
+    """Return how a fitted model is trained on: fewer and smaller steps, all of them kept."""
+    config = _training_config(forecaster, context_length=context_length, checkpoint=None)
+    steps = max(1, round(PARTIAL_STEPS * config.max_steps))
+    return replace(
+        config,
+        max_steps=steps,
+        validation_every=steps,
+        learning_rate=PARTIAL_RATE * config.learning_rate,
     )

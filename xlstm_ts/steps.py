@@ -89,10 +89,12 @@ def gap_between(before: pd.Index[Any], after: pd.Index[Any], *, name: str) -> in
             f"`{name}` begins at {after[0]}, but readings are known up to {before[-1]}; give only "
             "those that came after."
         )
-    ends = (before[-1], after[0])
+    start: Any = before[-1]
+    end: Any = after[0]
     if isinstance(before, pd.PeriodIndex):
-        return len(pd.period_range(*ends, freq=before.freq)) - 2
-    between = pd.date_range(*ends, freq=before.freq)  # type: ignore[attr-defined]
+        return len(pd.period_range(start, end, freq=before.freq)) - 2
+    step: Any = before.freq  # type: ignore[attr-defined]
+    between = pd.date_range(start, end, freq=step)
     if between[-1] != after[0]:
         raise SeriesError(
             f"`{name}` begins at {after[0]}, which is no whole number of steps after "

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm.auto import tqdm
 
-from xlstm_ts.checks import check_integer, check_number, check_positive
-from xlstm_ts.exceptions import TrainingError
+from xlstm_ts.checkpoints import Checkpoint
+from xlstm_ts.checks import check_callable, check_integer, check_number, check_positive
+from xlstm_ts.exceptions import InterruptedWarning, TrainingError
 from xlstm_ts.losses import pinball_loss
 from xlstm_ts.model import XLSTM
+from xlstm_ts.runs import Record, Run
 from xlstm_ts.windows import Windows, WindowSampler
 
 WARM_UP_SHARE = 0.05
@@ -24,6 +28,8 @@ WARM_UP_SHARE = 0.05
 UNSCORED_PART = 5
 VALIDATION_WINDOWS = 1024
 VALIDATION_BATCH = 256
+
+Callback = Callable[[Record], Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +52,12 @@ class TrainingConfig:
         Looks without a better loss after which training stops; None never stops early.
     verbose : int
         1 shows a progress bar.
+    callbacks : tuple of callable
+        Called with the `Record` of each look; one that returns True stops the training.
+    max_time : float or None
+        Seconds after which no step begins; None is no limit.
+    checkpoint : Checkpoint or None
+        Where the training is kept at each look, and where it goes on from.
 
     Raises
     ------
@@ -62,6 +74,9 @@ class TrainingConfig:
     validation_every: int
     patience: int | None
     verbose: int
+    callbacks: tuple[Callback, ...] = ()
+    max_time: float | None = None
+    checkpoint: Checkpoint | None = None
 
     def __post_init__(self) -> None:
         """Refuse what nothing can be trained with, naming the field."""
@@ -74,14 +89,10 @@ class TrainingConfig:
             check_integer("patience", self.patience, least=1)
         if not isinstance(self.verbose, bool):
             check_integer("verbose", self.verbose, least=0)
-
-
-class Record(NamedTuple):
-    """One look at the losses, in standardised units; the second is NaN without a tail."""
-
-    step: int
-    loss: float
-    validation_loss: float
+        for callback in self.callbacks:
+            check_callable("callbacks", callback)
+        if self.max_time is not None:
+            check_positive("max_time", self.max_time)
 
 
 def train(
@@ -111,71 +122,146 @@ def train(
     Returns
     -------
     list of Record
-        The losses at each look.
+        The losses at each look, those before a checkpoint included.
 
     Raises
     ------
     TrainingError
         Where the loss, looked at, is not finite.
+    CheckpointError
+        Where the file of the checkpoint is damaged or of another training.
+    KeyboardInterrupt
+        Where it comes before the first step is done; later it stops the training with an
+        `InterruptedWarning`.
     """
     known = [one[:count] for one, count in zip(series, n_train, strict=True) if count]
-    sampler = _sampler(model, known, config)
-    validation = _validation_windows(model, series, n_train, config)
+    run = _begin(model, config, generator)
+    with tqdm(
+        total=config.max_steps, initial=run.step, disable=config.verbose < 1, desc="fit"
+    ) as bar:
+        loop = _Loop(
+            run=run,
+            config=config,
+            sampler=_sampler(model, known, config),
+            validation=_validation_windows(model, series, n_train, config),
+            bar=bar,
+        )
+        try:
+            loop.advance()
+        except KeyboardInterrupt:
+            if not run.step:
+                raise
+            _warn_interrupted(run.step, config)
+        loop.close()
+    run.finish()
+    return run.records
+
+
+def _begin(model: XLSTM, config: TrainingConfig, generator: torch.Generator) -> Run:
+    """Return a run that goes on from the checkpoint, if there is one."""
+    # A checkpoint holds the rates, as numbers of Python.
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        model.parameters(),
+        lr=float(config.learning_rate),
+        weight_decay=float(config.weight_decay),
     )
-    schedule = LambdaLR(optimizer, lambda step: _rate(step, config.max_steps))
-    best, records, running = _Best(), list[Record](), list[Tensor]()
-    with tqdm(total=config.max_steps, disable=config.verbose < 1, desc="fit") as bar:
-        for step in range(1, config.max_steps + 1):
-            windows = sampler.draw(config.batch_size, generator=generator)
-            running.append(_update(model, windows, optimizer, config.gradient_clip))
-            schedule.step()
-            bar.update()
-            if step % config.validation_every and step < config.max_steps:
-                continue
-            records.append(_look(model, step, running, validation=validation, drawn=windows))
-            running.clear()
-            bar.set_postfix(loss=records[-1].loss, validation=records[-1].validation_loss)
-            if best.is_exhausted(model, records[-1].validation_loss, config.patience):
+    schedule = LambdaLR(optimizer, lambda step: _rate(step, int(config.max_steps)))
+    run = Run(model=model, optimizer=optimizer, schedule=schedule, generator=generator)
+    state = None if config.checkpoint is None else config.checkpoint.read()
+    if state is not None:
+        run.restore(state)
+    return run
+
+
+def _warn_interrupted(step: int, config: TrainingConfig) -> None:
+    message = f"Interrupted after step {step} of {config.max_steps}: the best weights so far stay."
+    if config.checkpoint is not None and config.checkpoint.path.exists():
+        message += f" The same fit goes on from the last look, in {config.checkpoint.path}."
+    warnings.warn(message, InterruptedWarning, stacklevel=4)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Loop:
+    """The steps and looks of a run."""
+
+    run: Run
+    config: TrainingConfig
+    sampler: WindowSampler
+    validation: Windows | None
+    bar: tqdm[Any]
+
+    def advance(self) -> None:
+        """Train until all is done, a callback says stop, or time is up."""
+        began, limit = time.monotonic(), self.config.max_time
+        while not self._is_over():
+            self._step()
+            if self._is_due():
+                self._look()
+                self._keep()
+                if self._tell():
+                    break
+            if limit is not None and time.monotonic() - began > limit:
                 break
-    if best.weights is not None:
-        model.load_state_dict(best.weights)
-    model.eval()
-    return records
+        self._settle()
+
+    def close(self) -> None:
+        """Look at what the steps since the last look have brought, if there are any."""
+        # Never kept: the fit that goes on from the checkpoint would not have looked here.
+        if self.run.losses:
+            self._look()
+            self._tell()
+
+    def _is_over(self) -> bool:
+        return self.run.is_over(max_steps=self.config.max_steps, patience=self.config.patience)
+
+    def _is_due(self) -> bool:
+        step = self.run.step
+        return step % self.config.validation_every == 0 or step == self.config.max_steps
+
+    def _step(self) -> None:
+        run, config = self.run, self.config
+        windows = self.sampler.draw(config.batch_size, generator=run.generator)
+        run.losses.append(_update(run.model, windows, run.optimizer, config.gradient_clip))
+        run.schedule.step()
+        run.step += 1
+        self.bar.update()
+
+    def _look(self) -> None:
+        """Record the losses since the last look and on the tail, all of them finite."""
+        run, tail = self.run, self.validation
+        loss = torch.stack(run.losses).mean().item()
+        # Without a tail, windows of the training part tell whether the last step diverged.
+        windows = self.sampler.spread(self.config.batch_size) if tail is None else tail
+        judged = _last_token_loss(run.model, windows)
+        _check_finite(run.step, loss, judged)
+        run.record(Record(run.step, loss, math.nan if tail is None else judged))
+        self.bar.set_postfix(loss=loss, validation=run.records[-1].validation_loss)
+
+    def _keep(self) -> None:
+        if self.config.checkpoint is not None:
+            self.config.checkpoint.write(self.run.state())
+
+    def _tell(self) -> bool:
+        """Call the callbacks, all of them; say whether one wants to stop."""
+        answers = [callback(self.run.records[-1]) for callback in self.config.callbacks]
+        # Only a truth value stops: a callback that writes to a file returns a count.
+        return any(isinstance(answer, bool | np.bool_) and answer for answer in answers)
+
+    def _settle(self) -> None:
+        """Drop the checkpoint of a complete training, bring that of another up to date."""
+        if self.config.checkpoint is not None and self._is_over():
+            self.config.checkpoint.remove()
+        elif self.run.losses:
+            self._keep()
 
 
-@dataclass
-class _Best:
-    """The weights with the lowest validation loss so far."""
-
-    loss: float = math.inf
-    weights: dict[str, Tensor] | None = field(default=None, repr=False)
-    looks_since: int = 0
-
-    def is_exhausted(self, model: nn.Module, loss: float, patience: int | None) -> bool:
-        """Look at a loss, keep the weights if it is the best, say whether to stop."""
-        self.looks_since += 1
-        if loss < self.loss:
-            self.loss, self.looks_since = loss, 0
-            self.weights = copy.deepcopy(model.state_dict())
-        return patience is not None and not math.isnan(loss) and self.looks_since >= patience
-
-
-def _look(
-    model: XLSTM, step: int, losses: list[Tensor], *, validation: Windows | None, drawn: Windows
-) -> Record:
-    """Return the losses since the last look and on the tail, all of them finite."""
-    loss = torch.stack(losses).mean().item()
-    # Without a tail, the windows just drawn tell what the last step did to the weights.
-    judged = _last_token_loss(model, drawn if validation is None else validation)
-    for value in (loss, judged):
-        if not math.isfinite(value):
+def _check_finite(step: int, *losses: float) -> None:
+    for loss in losses:
+        if not math.isfinite(loss):
             raise TrainingError(
-                f"The fit diverged: the loss at step {step} is {value}; lower `learning_rate` or "
+                f"The fit diverged: the loss at step {step} is {loss}; lower `learning_rate` or "
                 "`gradient_clip`."
             )
-    return Record(step, loss, math.nan if validation is None else judged)
 
 
 def _sampler(model: XLSTM, series: Sequence[Tensor], config: TrainingConfig) -> WindowSampler:

@@ -1,0 +1,181 @@
+"""What a fitted forecaster does: forecasts, their quantiles and intervals, and their score."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils.validation import check_is_fitted
+
+from xlstm_ts.calibration import intervals
+from xlstm_ts.evaluation import mean_skill, rolling_forecasts
+from xlstm_ts.frames import Floats, Like, LongColumns, Panel, TimeSeries, read_panel
+from xlstm_ts.steps import follows_on
+
+if TYPE_CHECKING:
+    from xlstm_ts.calibration import Calibration
+    from xlstm_ts.model import XLSTM
+
+Series = ArrayLike | pd.Series | pd.DataFrame
+
+
+class Prediction:
+    """The methods of a forecaster that need a fit and leave it as it is."""
+
+    id_column: str
+    time_column: str
+    target_column: str
+    model_: XLSTM
+    context_: Panel
+    context_length_: int
+    season_length_: int
+    pooled_: bool
+    calibration_: Calibration
+
+    def predict(self, y: Series | None = None) -> Like:
+        """Forecast the next `horizon` readings: the quantile nearest to the median.
+
+        Parameters
+        ----------
+        y : array, Series or DataFrame, optional
+            A new context of any length, with the channels and the step of the training series, of
+            these or of other series; without one the forecast goes on from the end of those.
+            Nothing is trained.
+
+        Returns
+        -------
+        array (H,), (H, C) or (S, H, C), Series or DataFrame
+            The same kind of object as came in, with the times that follow.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        SeriesError
+            Where `y` cannot be used, has other channels, or another step.
+        """
+        check_is_fitted(self)
+        panel = self._context(y)
+        median = self.model_.config.median
+        return panel.restore([self._forecast(one)[..., median] for one in panel])
+
+    def predict_quantiles(self, y: Series | None = None) -> Like:
+        """Forecast all quantile levels of the next `horizon` readings.
+
+        Parameters
+        ----------
+        y : array, Series or DataFrame, optional
+            A new context, as for `predict`.
+
+        Returns
+        -------
+        array (H, Q), (H, C, Q) or (S, H, C, Q), or DataFrame
+            For a Series or a long frame one column a level, for a wide frame columns
+            (channel, level). Levels never cross.
+        """
+        check_is_fitted(self)
+        panel = self._context(y)
+        levels = self.model_.config.quantiles
+        return panel.restore_quantiles([self._forecast(one) for one in panel], levels)
+
+    def predict_interval(self, y: Series | None = None, *, coverage: float = 0.9) -> Like:
+        """Forecast an interval for each of the next `horizon` readings.
+
+        The bounds are conformal: as wide as the errors of forecasts of the validation tail demand
+        (see `xlstm_ts.calibration`). Where the future is like the tail, each reading lies between
+        its bounds with a probability of at least `coverage`. Where it drifts,
+        `xlstm_ts.calibration.OnlineIntervals` follows.
+
+        Parameters
+        ----------
+        y : array, Series or DataFrame, optional
+            A new context, as for `predict`.
+        coverage : float, default=0.9
+            Share of readings that are to lie inside, in (0, 1).
+
+        Returns
+        -------
+        array (H, 2), (H, C, 2) or (S, H, C, 2), or DataFrame
+            As `predict_quantiles` gives, with "lower" and "upper" in place of levels.
+
+        Raises
+        ------
+        ValueError
+            Where `coverage` is out of range, the tail has too few forecasts for it, or many series
+            of different levels were trained with a single quantile, which has no width.
+        """
+        check_is_fitted(self)
+        panel = self._context(y)
+        median = self.model_.config.median
+        if self.pooled_ and len(self.model_.config.quantiles) == 1:
+            raise ValueError("Intervals for many series need at least two `quantiles`; fit again.")
+        bounds = [
+            intervals(self._forecast(one), self.calibration_, median=median, coverage=coverage)
+            for one in panel
+        ]
+        return panel.restore_quantiles(bounds, ("lower", "upper"))
+
+    def score(self, y: Series) -> float:
+        """Return the skill over the seasonal-naive forecast: 1 is perfect, 0 is no better.
+
+        Forecasts are made every `horizon` readings, each from the readings before it, and the
+        score is 1 - MAE / MAE(seasonal naive), averaged over channels and series.
+
+        Parameters
+        ----------
+        y : array, Series or DataFrame
+            Readings with the channels and the step of the training series. Where their times
+            follow on those of the training series, its end is the context of the first forecasts;
+            otherwise `y` begins with `context_length_` readings of context. Nothing is scored
+            before a whole season of readings, which the seasonal-naive forecast needs.
+
+        Returns
+        -------
+        float
+            The skill; higher is better, as scikit-learn's searches expect.
+        """
+        check_is_fitted(self)
+        median = self.model_.config.median
+        return mean_skill(
+            self._scored_values(y),
+            forecast=lambda values, origins: self._rolling(values, origins)[..., median],
+            # The forecast needs a context before it, the seasonal-naive one a whole season.
+            first=max(self.context_length_, self.season_length_),
+            horizon=self.model_.config.horizon,
+            season=self.season_length_,
+        )
+
+    def _long_columns(self) -> LongColumns:
+        return LongColumns(self.id_column, self.time_column, self.target_column)
+
+    def _context(self, y: Series | None) -> Panel:
+        """Return the series to forecast from."""
+        if y is None:
+            return self.context_
+        return read_panel(y, long=self._long_columns(), known=self.context_)
+
+    def _forecast(self, series: TimeSeries) -> Floats:
+        """Return the quantile forecasts after the end of a series, `(H, C, Q)`."""
+        return self._rolling(series.values, np.array([len(series)]))[0]
+
+    def _rolling(self, values: Floats, origins: NDArray[np.int64]) -> Floats:
+        return rolling_forecasts(
+            self.model_,
+            values,
+            origins=origins,
+            context_length=self.context_length_,
+            own_units=self.pooled_,
+        )
+
+    def _scored_values(self, y: Series) -> Iterator[Floats]:
+        """Yield the readings of each series, after its context where they follow on that."""
+        panel, context = self._context(y), self.context_
+        for key, one in panel.series.items():
+            before = context.series.get(key)
+            if before is not None and follows_on(one.index, before.index):
+                yield np.concatenate((before.values, one.values))
+            else:
+                yield one.values
