@@ -28,6 +28,7 @@ CONFIGS = {
     "mixed": {"patch_length": 3, "blocks": "ms", "linear_length": 7, "channels": "mixed"},
     "short linear path": {"patch_length": 4, "blocks": "sm", "linear_length": 2},
     "linear path alone": {"linear_length": 1},
+    "no blocks": {"blocks": "", "patch_length": 2, "linear_length": 5},
     "point": {"blocks": "s", "quantiles": (0.5,), "expansion": 2},
     "many quantiles": {"patch_length": 2, "quantiles": (0.05, 0.2, 0.6, 0.9), "channels": "mixed"},
 }

@@ -25,7 +25,6 @@ def config(**changes: object) -> XLSTMConfig:
         ({"scaling_span": 1.9}, "`scaling_span` must be at least 2, got 1.9"),
         ({"scaling_span": float("nan")}, "`scaling_span` must be at least 2, got nan"),
         ({"channels": "both"}, "`channels` must be 'independent' or 'mixed', got 'both'"),
-        ({"blocks": ""}, "`blocks` must be a word over 'm' .* got ''"),
         ({"blocks": "msx"}, "`blocks` must be a word .* got 'msx'"),
         ({"d_model": 10, "n_heads": 4}, "`n_heads` must divide `d_model`, got 4 heads for 10"),
         ({"quantiles": ()}, "`quantiles` must increase"),

@@ -28,7 +28,8 @@ class XLSTMConfig:
     channels : {"independent", "mixed"}
         Whether each channel runs alone through the shared weights or all share one token.
     blocks : str
-        One letter a block, from the first to the last: "m" is mLSTM, "s" is sLSTM.
+        One letter a block, from the first to the last: "m" is mLSTM, "s" is sLSTM. Without blocks
+        a forecast follows from the last patch and the linear path alone.
     d_model : int
         Width of the residual stream.
     n_heads : int
@@ -83,7 +84,7 @@ class XLSTMConfig:
         check_fraction("dropout", self.dropout)
         if self.channels not in ("independent", "mixed"):
             raise ValueError(f"`channels` must be 'independent' or 'mixed', got {self.channels!r}.")
-        if not isinstance(self.blocks, str) or not self.blocks or set(self.blocks) - {"m", "s"}:
+        if not isinstance(self.blocks, str) or set(self.blocks) - {"m", "s"}:
             raise ValueError(
                 f"`blocks` must be a word over 'm' (mLSTM) and 's' (sLSTM), got {self.blocks!r}."
             )

@@ -46,7 +46,8 @@ class XLSTMForecaster(Prediction, BaseEstimator):  # type: ignore[misc]
     channels : {"independent", "mixed"}, default="independent"
         Whether each channel is forecast from itself, with shared weights, or from all.
     blocks : str, default="mm"
-        The stack: "m" is an mLSTM block, "s" an sLSTM block.
+        The stack: "m" is an mLSTM block, "s" an sLSTM block. "" leaves the linear parts alone, to
+        see what the recurrence brings.
     d_model, n_heads : int, default=64, 4
         Width of the model and heads of each cell.
     expansion : int, default=1
