@@ -39,6 +39,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "xlstm_ts.frames": ({"xlstm_ts.advice"}, {"pandas"}),
     "xlstm_ts.seasons": ({"xlstm_ts.frames"}, {"pandas"}),
     "xlstm_ts.evaluation": ({"xlstm_ts.model", "xlstm_ts.frames"}, {"torch"}),
+    "xlstm_ts.metrics": (set(), {"sklearn"}),
     "xlstm_ts.tables": (set(), {"pandas"}),
     "xlstm_ts.plotting": (set(), {"pandas", "matplotlib"}),
     "xlstm_ts.persistence": (
