@@ -38,8 +38,13 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "xlstm_ts.advice": (set(), {"pandas"}),
     "xlstm_ts.frames": ({"xlstm_ts.advice"}, {"pandas"}),
     "xlstm_ts.seasons": ({"xlstm_ts.frames"}, {"pandas"}),
-    "xlstm_ts.evaluation": ({"xlstm_ts.model", "xlstm_ts.frames"}, {"torch"}),
+    "xlstm_ts.evaluation": ({"xlstm_ts.model", "xlstm_ts.frames"}, {"torch", "pandas"}),
     "xlstm_ts.metrics": (set(), {"sklearn"}),
+    "xlstm_ts.results": ({"xlstm_ts.metrics"}, {"pandas"}),
+    "xlstm_ts.backtesting": (
+        {f"xlstm_ts.{name}" for name in ("evaluation", "frames", "metrics", "results")},
+        {"pandas", "sklearn"},
+    ),
     "xlstm_ts.tables": (set(), {"pandas"}),
     "xlstm_ts.plotting": (set(), {"pandas", "matplotlib"}),
     "xlstm_ts.persistence": (
@@ -137,7 +142,10 @@ def test_files_stay_readable() -> None:
 
 
 def test_public_names_load_on_use() -> None:
-    assert xlstm_ts.__all__ == ["XLSTMForecaster", "__version__"]
+    assert xlstm_ts.__all__ == ["XLSTMForecaster", "__version__", "backtest"]
+    for name in xlstm_ts.__all__:
+        assert getattr(xlstm_ts, name) is not None
+        assert f"xlstm_ts.{name}" not in modules()
     code = "import sys, xlstm_ts; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):

@@ -6,14 +6,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from xlstm_ts.backtesting import backtest as backtest
     from xlstm_ts.forecaster import XLSTMForecaster as XLSTMForecaster
 
 __version__ = "0.1.0"
 
 # Loaded on first use, so that `xlstm_ts.streaming` runs where there is no torch.
-_PUBLIC = {"XLSTMForecaster": "xlstm_ts.forecaster"}
+# No name here is that of a module: once imported, the module would take its place.
+_PUBLIC = {
+    "XLSTMForecaster": "xlstm_ts.forecaster",
+    "backtest": "xlstm_ts.backtesting",
+}
 
-__all__ = ["XLSTMForecaster", "__version__"]
+__all__ = ["XLSTMForecaster", "__version__", "backtest"]
 
 
 def __getattr__(name: str) -> Any:
