@@ -46,7 +46,10 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         {"pandas", "sklearn"},
     ),
     "xlstm_ts.tables": (set(), {"pandas"}),
-    "xlstm_ts.plotting": (set(), {"pandas", "matplotlib"}),
+    "xlstm_ts.axes": (set(), {"pandas", "matplotlib"}),
+    "xlstm_ts.plotting": ({"xlstm_ts.axes", "xlstm_ts.frames"}, {"pandas", "sklearn"}),
+    "xlstm_ts.diagnostics": ({"xlstm_ts.axes"}, {"pandas"}),
+    "xlstm_ts.residuals": ({"xlstm_ts.axes"}, {"pandas"}),
     "xlstm_ts.persistence": (
         {f"xlstm_ts.{name}" for name in ("config", "files", "frames", "model", "training")},
         {"torch", "pandas"},
@@ -142,7 +145,8 @@ def test_files_stay_readable() -> None:
 
 
 def test_public_names_load_on_use() -> None:
-    assert xlstm_ts.__all__ == ["XLSTMForecaster", "__version__", "backtest"]
+    displays = ["BacktestDisplay", "ForecastDisplay", "ResidualsDisplay"]
+    assert xlstm_ts.__all__ == [*displays, "XLSTMForecaster", "__version__", "backtest"]
     for name in xlstm_ts.__all__:
         assert getattr(xlstm_ts, name) is not None
         assert f"xlstm_ts.{name}" not in modules()

@@ -64,6 +64,11 @@ class Backtest:
         """Time of the first reading that each origin forecasts, length N."""
         return self.index[self.origins]
 
+    @property
+    def compared(self) -> Floats:
+        """Readings that errors are taken of, `(N, H, C)`: NaN where a naive forecast is unknown."""
+        return np.where(np.isnan(self.naive + self.seasonal_naive), np.nan, self.truth)
+
     def points(self) -> dict[str, Floats]:
         """Return the point forecasts `(N, H, C)` of every forecaster by its name."""
         named = {"naive": self.naive, "seasonal-naive": self.seasonal_naive}
@@ -103,8 +108,7 @@ class Backtest:
         SeriesError
             Where no reading can be compared.
         """
-        unknown = np.isnan(self.naive + self.seasonal_naive)
-        truth = np.where(unknown, np.nan, self.truth)
+        truth = self.compared
         rows = {name: self._row(truth, point[..., None]) for name, point in self.points().items()}
         rows[self.name] = self._row(truth, self.quantiles, point=self.forecasts)
         return pd.DataFrame.from_dict(rows, orient="index")
