@@ -78,12 +78,12 @@ def backtest(
     ['XLSTMForecaster', 'naive', 'seasonal-naive']
     """
     check_integer("horizon", estimator.horizon, least=1)
-    panel, horizon = read_panel(y), int(estimator.horizon)
-    values = panel.values
+    readings, horizon = _read(y), int(estimator.horizon)
     origins = _origins(
-        panel.index, horizon=horizon, n_windows=n_windows, start=start, stride=stride
+        readings.index, horizon=horizon, n_windows=n_windows, start=start, stride=stride
     )
-    first, quantiles = _roll(estimator, y, values, origins=origins, refit=refit, verbose=verbose)
+    first, quantiles = _roll(estimator, readings, origins=origins, refit=refit, verbose=verbose)
+    values = readings.to_numpy()
     season = first.season_length_
     known = values[: origins[0]]
     if len(known) < season:
@@ -97,8 +97,8 @@ def backtest(
     )
     return Backtest(
         name=type(estimator).__name__,
-        channels=panel.channels,
-        index=panel.index,
+        channels=tuple(readings.columns),
+        index=readings.index,
         origins=origins,
         levels=first.model_.config.quantiles,
         quantiles=quantiles,
@@ -108,6 +108,12 @@ def backtest(
         season=season,
         scale=seasonal_scale(known, season=season),
     )
+
+
+def _read(y: Series) -> pd.DataFrame:
+    """Return the checked readings by time, one column a channel: origins are rows of it."""
+    panel = read_panel(y)
+    return pd.DataFrame(panel.values, panel.index, list(panel.channels))
 
 
 def _origins(
@@ -153,35 +159,36 @@ def _first_origin(start: Any, index: pd.Index[Any]) -> int:
 
 def _roll(
     estimator: XLSTMForecaster,
-    y: Series,
-    values: Floats,
+    readings: pd.DataFrame,
     *,
     origins: NDArray[np.int64],
     refit: bool,
     verbose: int,
 ) -> tuple[XLSTMForecaster, Floats]:
     """Return the estimator of the first fit, and the quantiles from every origin."""
-    first = fitted = _fit(estimator, y, int(origins[0]))
+    first = fitted = _fit(estimator, readings.iloc[: origins[0]])
     size, parts = 1 if refit else BATCH, list[Floats]()
     with tqdm(total=len(origins), disable=verbose < 1, desc="backtest") as bar:
         for group in np.split(origins, np.arange(size, len(origins), size)):
             if refit and group[0] > origins[0]:
-                fitted = _fit(estimator, y, int(group[0]))
-            length = fitted.context_length_
-            parts.append(
-                rolling_forecasts(fitted.model_, values, origins=group, context_length=length)
-            )
+                fitted = _fit(estimator, readings.iloc[: group[0]])
+            parts.append(_forecast(fitted, readings.to_numpy(), origins=group))
             bar.update(len(group))
     return first, np.concatenate(parts)
 
 
-def _fit(estimator: XLSTMForecaster, y: Series, length: int) -> XLSTMForecaster:
-    """Return a clone fitted on the first readings alone."""
-    part = y.iloc[:length] if isinstance(y, pd.Series | pd.DataFrame) else np.asanyarray(y)[:length]
+def _fit(estimator: XLSTMForecaster, known: pd.DataFrame) -> XLSTMForecaster:
+    """Return a clone fitted on the readings before an origin alone."""
     try:
-        return clone(estimator).fit(part)
+        return clone(estimator).fit(known)
     except SeriesError as err:
         raise SeriesError(
-            f"No fit on the {length} readings before an origin: {err} In a backtest, fewer "
+            f"No fit on the {len(known)} readings before an origin: {err} In a backtest, fewer "
             "windows or a later `start` leave more."
         ) from err
+
+
+def _forecast(fitted: XLSTMForecaster, values: Floats, *, origins: NDArray[np.int64]) -> Floats:
+    return rolling_forecasts(
+        fitted.model_, values, origins=origins, context_length=fitted.context_length_
+    )

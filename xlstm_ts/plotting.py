@@ -97,10 +97,8 @@ class ForecastDisplay(Display):
             Where `ax` is not one Axes a channel.
         """
         check_is_fitted(estimator)
-        panel = estimator.context_ if y is None else read_panel(y)
-        check_same_channels(panel, estimator.context_, name="y")
         # A frame whatever came: only that brings times and levels back.
-        history = pd.DataFrame(panel.values, panel.index, list(estimator.channels_))
+        history = _history(estimator, y)
         quantiles = pd.DataFrame(estimator.predict_quantiles(history))
         shown = history.iloc[-max(HISTORY_SHOWN * len(quantiles), 2) :]
         return cls.from_predictions(shown, quantiles, actual=actual, ax=ax)
@@ -164,6 +162,13 @@ class ForecastDisplay(Display):
         draw_fan(axis, on_axis(forecast.index), forecast.to_numpy(), levels=levels, label=True)
         axis.set_ylabel(str(channel))
         axis.margins(x=0.01)
+
+
+def _history(estimator: XLSTMForecaster, y: Series | None) -> pd.DataFrame:
+    """Return the readings to forecast from by time, under the names of the training series."""
+    panel = estimator.context_ if y is None else read_panel(y)
+    check_same_channels(panel, estimator.context_, name="y")
+    return pd.DataFrame(panel.values, panel.index, list(estimator.channels_))
 
 
 def _came(actual: Any, history: pd.DataFrame, future: pd.Index[Any]) -> pd.DataFrame:
