@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,9 @@ import torch
 # Triton reads this when a kernel is decorated, hence before anything of ours imports one.
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
+
+# Likewise matplotlib, when the first picture is drawn: no test opens a window.
+os.environ["MPLBACKEND"] = "Agg"
 
 from xlstm_ts import XLSTMForecaster
 from xlstm_ts.config import XLSTMConfig
@@ -70,6 +75,14 @@ def make_readings(batch: int, length: int, *, seed: int = 1) -> torch.Tensor:
     readings[0, length // 4 : length // 2] = torch.nan
     readings[-1, 0] = torch.nan  # nothing seen yet
     return readings
+
+
+@pytest.fixture(autouse=True)
+def no_open_figures() -> Iterator[None]:
+    """Close what a test has drawn: pyplot keeps every figure, and warns of many."""
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
 
 
 @pytest.fixture(scope="session")

@@ -43,9 +43,21 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "xlstm_ts.units": ({"xlstm_ts.frames"}, set()),
     "xlstm_ts.calibration": (set(), set()),
     "xlstm_ts.seasons": ({"xlstm_ts.frames"}, {"pandas"}),
-    "xlstm_ts.evaluation": ({"xlstm_ts.model", "xlstm_ts.frames", "xlstm_ts.units"}, {"torch"}),
+    "xlstm_ts.evaluation": (
+        {"xlstm_ts.model", "xlstm_ts.frames", "xlstm_ts.units"},
+        {"torch", "pandas"},
+    ),
+    "xlstm_ts.metrics": (set(), {"sklearn"}),
+    "xlstm_ts.results": ({"xlstm_ts.metrics"}, {"pandas"}),
+    "xlstm_ts.backtesting": (
+        {f"xlstm_ts.{name}" for name in ("evaluation", "frames", "metrics", "results")},
+        {"pandas", "sklearn"},
+    ),
     "xlstm_ts.tables": (set(), {"pandas"}),
-    "xlstm_ts.plotting": (set(), {"pandas", "matplotlib"}),
+    "xlstm_ts.axes": (set(), {"pandas", "matplotlib"}),
+    "xlstm_ts.plotting": ({"xlstm_ts.axes", "xlstm_ts.frames"}, {"pandas", "sklearn"}),
+    "xlstm_ts.diagnostics": ({"xlstm_ts.axes"}, {"pandas"}),
+    "xlstm_ts.residuals": ({"xlstm_ts.axes"}, {"pandas"}),
     "xlstm_ts.persistence": (
         {
             f"xlstm_ts.{name}"
@@ -149,7 +161,11 @@ def test_files_stay_readable() -> None:
 
 
 def test_public_names_load_on_use() -> None:
-    assert xlstm_ts.__all__ == ["XLSTMForecaster", "__version__"]
+    displays = ["BacktestDisplay", "ForecastDisplay", "ResidualsDisplay"]
+    assert xlstm_ts.__all__ == [*displays, "XLSTMForecaster", "__version__", "backtest"]
+    for name in xlstm_ts.__all__:
+        assert getattr(xlstm_ts, name) is not None
+        assert f"xlstm_ts.{name}" not in modules()
     code = "import sys, xlstm_ts; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):

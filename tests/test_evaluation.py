@@ -6,7 +6,7 @@ import torch
 
 from tests.conftest import build_model, make_readings
 from xlstm_ts import evaluation
-from xlstm_ts.evaluation import rolling_forecasts, seasonal_naive, skill, targets
+from xlstm_ts.evaluation import fill_gaps, rolling_forecasts, seasonal_naive, skill, targets
 from xlstm_ts.model import XLSTM
 
 VALUES = make_readings(1, 40)[0].numpy()
@@ -64,6 +64,17 @@ def test_seasonal_naive_needs_a_whole_season() -> None:
     origins = np.array([24, 23])
     with pytest.raises(ValueError, match=r"`origins` must be at least `season` \(24\), got 23"):
         seasonal_naive(np.zeros((99, 1)), origins=origins, horizon=3, season=24)
+
+
+@pytest.mark.parametrize(
+    ("season", "filled"),
+    [(1, [np.nan, 1, 2, 2, 2, 5, 5]), (3, [np.nan, 1, 2, np.nan, 1, 5, np.nan])],
+)
+def test_gaps_are_filled_from_before(season: int, filled: list[float]) -> None:
+    values = np.array([np.nan, 1, 2, np.nan, np.nan, 5, np.nan])
+    both = np.stack((values, np.arange(7)), 1)
+    expected = np.stack((filled, np.arange(7)), 1)
+    np.testing.assert_array_equal(fill_gaps(both, season=season), expected)
 
 
 def test_targets_are_what_came() -> None:

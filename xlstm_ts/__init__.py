@@ -6,14 +6,32 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from xlstm_ts.backtesting import backtest as backtest
+    from xlstm_ts.diagnostics import BacktestDisplay as BacktestDisplay
     from xlstm_ts.forecaster import XLSTMForecaster as XLSTMForecaster
+    from xlstm_ts.plotting import ForecastDisplay as ForecastDisplay
+    from xlstm_ts.residuals import ResidualsDisplay as ResidualsDisplay
 
 __version__ = "0.1.0"
 
 # Loaded on first use, so that `xlstm_ts.streaming` runs where there is no torch.
-_PUBLIC = {"XLSTMForecaster": "xlstm_ts.forecaster"}
+# No name here is that of a module: once imported, the module would take its place.
+_PUBLIC = {
+    "BacktestDisplay": "xlstm_ts.diagnostics",
+    "ForecastDisplay": "xlstm_ts.plotting",
+    "ResidualsDisplay": "xlstm_ts.residuals",
+    "XLSTMForecaster": "xlstm_ts.forecaster",
+    "backtest": "xlstm_ts.backtesting",
+}
 
-__all__ = ["XLSTMForecaster", "__version__"]
+__all__ = [
+    "BacktestDisplay",
+    "ForecastDisplay",
+    "ResidualsDisplay",
+    "XLSTMForecaster",
+    "__version__",
+    "backtest",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -21,13 +21,12 @@ from xlstm_ts.exceptions import SeriesError, XLSTMError
 from xlstm_ts.export.onnx import export_onnx
 from xlstm_ts.forecaster import XLSTMForecaster
 from xlstm_ts.frames import Floats, read_panel
-from xlstm_ts.plotting import plot_forecast
+from xlstm_ts.plotting import ForecastDisplay
 from xlstm_ts.streaming import StreamModel
 from xlstm_ts.tables import Table, read_table
 
 HELD_OUT = 0.2
 DEMO_STEPS = 300
-HISTORY_SHOWN = 3
 
 
 class Streamed(NamedTuple):
@@ -186,8 +185,5 @@ def _stream(graph: Path, *, history: pd.DataFrame, held_out: pd.DataFrame) -> St
 def _draw(
     forecaster: XLSTMForecaster, history: pd.DataFrame, held_out: pd.DataFrame, path: Path
 ) -> None:
-    horizon = forecaster.horizon
-    shown = history.iloc[-max(HISTORY_SHOWN * horizon, 2) :]
-    quantiles = pd.DataFrame(forecaster.predict_quantiles())
-    figure = plot_forecast(shown, quantiles, actual=held_out.iloc[:horizon])
-    figure.savefig(path, dpi=120)
+    came = held_out.iloc[: forecaster.horizon]
+    ForecastDisplay.from_estimator(forecaster, history, actual=came).figure_.savefig(path, dpi=120)

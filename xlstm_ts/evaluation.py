@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 
@@ -73,6 +74,25 @@ def seasonal_naive(
     if origins.min() < season:
         raise ValueError(f"`origins` must be at least `season` ({season}), got {origins.min()}.")
     return values[origins[:, None] - season + np.arange(horizon) % season]
+
+
+def fill_gaps(values: Floats, *, season: int) -> Floats:
+    """Return readings with each gap filled from the season before it, never from after it.
+
+    Parameters
+    ----------
+    values : ndarray of float64, shape (T, C)
+        Raw readings; NaN is missing.
+    season : int
+        Readings in a season; 1 repeats the last reading.
+
+    Returns
+    -------
+    ndarray of float64, shape (T, C)
+        NaN stays where no season before has a reading.
+    """
+    phase = np.arange(len(values)) % season
+    return pd.DataFrame(values).groupby(phase).ffill().to_numpy()
 
 
 def targets(values: Floats, *, origins: NDArray[np.int64], horizon: int) -> Floats:
