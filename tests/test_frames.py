@@ -90,6 +90,19 @@ FAULTS = {
         pd.DataFrame({"unique_id": ["a", None], "ds": HOURS[:2], "y": 1.0}),
         "no 'unique_id' at position 1",
     ),
+    "long with text as time": (
+        pd.DataFrame({"unique_id": "a", "ds": ["2024-01-01"], "y": 1.0}),
+        r"column 'ds' has dtype .*y\['ds'\] = pandas.to_datetime",
+    ),
+    "time in the first level": (
+        pd.concat({"a": pd.Series(1.0, HOURS)}).swaplevel(),
+        "time in level 0 of its index; make it the last",
+    ),
+    "lists of two lengths": (
+        [[1.0, 2.0], [3.0]],
+        r"several series put them together by pandas\.concat",
+    ),
+    "mapping": ({"a": [1.0]}, "is a mapping; put them together"),
     "one of many": (
         pd.concat({"a": pd.Series(1.0, HOURS), "b": pd.Series(1.0, HOURS[[0, 1, 1]])}),
         "`y` series `b` has the time .* again at position 2",

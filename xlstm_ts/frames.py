@@ -7,7 +7,7 @@ a `Panel` of numbers; forecasts go back as the same kind of object, continued in
 from __future__ import annotations
 
 import warnings
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -23,6 +23,7 @@ Floats = NDArray[np.float64]
 Like = NDArray[Any] | pd.Series | pd.DataFrame
 # Kinds of dtype that are real numbers: bool, unsigned, integer, float.
 NUMBERS = "buif"
+TOGETHER = "put them together by pandas.concat({'first': one, 'second': other})"
 # What the model computes in has no room for more.
 LARGEST = float(np.finfo(np.float32).max)
 
@@ -206,7 +207,7 @@ def read_panel(
     numbers = np.column_stack(
         [_read_channel(frame.iloc[:, j], name=name) for j in range(frame.shape[1])]
     )
-    parts = _split(pd.DataFrame(numbers, frame.index, list(channels)))
+    parts = _split(pd.DataFrame(numbers, frame.index, list(channels)), name=name)
     read = _read_all(parts, name=name, known=None if known is None else known.longest.index)
     panel = Panel(series=read, channels=channels, like=like, long=long)
     if known is not None:
@@ -229,7 +230,14 @@ def _to_frame(y: Any, *, name: str) -> tuple[pd.DataFrame, Like]:
 
 
 def _read_array(y: ArrayLike, *, name: str) -> NDArray[Any]:
-    array = np.asarray(y)
+    if isinstance(y, Mapping):
+        raise SeriesError(f"`{name}` is a mapping; {TOGETHER}.")
+    try:
+        array = np.asarray(y)
+    except ValueError as err:  # rows of different lengths
+        raise SeriesError(
+            f"`{name}` is not one array; if it holds several series {TOGETHER}."
+        ) from err
     if isinstance(y, np.ma.MaskedArray) and array.dtype.kind in NUMBERS:
         array = np.where(np.ma.getmaskarray(y), np.nan, array)
     if array.ndim not in (1, 2, 3):
@@ -251,6 +259,12 @@ def _from_long(y: pd.DataFrame, columns: LongColumns, *, name: str) -> pd.DataFr
     if y[columns.id].isna().any():
         row = int(y[columns.id].isna().argmax())
         raise SeriesError(f"`{name}` has no {columns.id!r} at position {row}; name the series.")
+    time = y[columns.time]
+    if time.dtype.kind not in "Mui" and not isinstance(time.dtype, pd.PeriodDtype):
+        raise SeriesError(
+            f"`{name}` column {columns.time!r} has dtype {time.dtype}, not times or integers; use "
+            f"y[{columns.time!r}] = pandas.to_datetime(y[{columns.time!r}])."
+        )
     return y.set_index([columns.id, columns.time])[[columns.target]]
 
 
@@ -274,10 +288,16 @@ def _read_channel(column: pd.Series[Any], *, name: str) -> Floats:
     return column.to_numpy(dtype=np.float64, na_value=np.nan)
 
 
-def _split(frame: pd.DataFrame) -> dict[Hashable, pd.DataFrame]:
+def _split(frame: pd.DataFrame, *, name: str) -> dict[Hashable, pd.DataFrame]:
     """Return the rows of each series, with the time alone as index."""
     if not isinstance(frame.index, pd.MultiIndex):
         return {None: frame}
+    *others, last = (level.dtype.kind for level in frame.index.levels)
+    if last not in "Mui" and "M" in others:
+        raise SeriesError(
+            f"`{name}` has the time in level {others.index('M')} of its index; make it the last "
+            "one: y.reorder_levels(...)."
+        )
     levels: Any = list(range(frame.index.nlevels - 1))
     groups = frame.groupby(level=levels if len(levels) > 1 else 0, sort=False)
     return {key: part.droplevel(levels) for key, part in groups}

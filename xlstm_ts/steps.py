@@ -121,13 +121,13 @@ def _check_increasing(index: pd.Index[Any], *, name: str) -> None:
         row = int(index.duplicated().argmax())
         raise SeriesError(
             f"`{name}` has the time {index[row]} more than once, again at position {row}; "
-            "keep one: y[~y.index.duplicated()]."
+            "keep one: y[~y.index.duplicated()], or y.drop_duplicates([...]) of a long frame."
         )
     if not index.is_monotonic_increasing:
         row = int((index[1:] < index[:-1]).argmax()) + 1
         raise SeriesError(
             f"`{name}` goes back in time at position {row} ({index[row - 1]}, then {index[row]}); "
-            "sort it: y.sort_index()."
+            "sort it: y.sort_index(), or y.sort_values([...]) of a long frame."
         )
 
 
