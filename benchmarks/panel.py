@@ -26,7 +26,7 @@ HORIZON, DAY = 48, 24
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--blocks", nargs="+", default=["mm", ""], help='"" is no recurrence')
     parser.add_argument("--quick", action="store_true", help="100 steps")
     parser.add_argument("--check", action="store_true", help="exit 1 where a bar is missed")
@@ -58,7 +58,8 @@ def _forecast(train: pd.DataFrame, options: argparse.Namespace, *, blocks: str) 
         patch_length=DAY,
         linear_length=7 * DAY,
         blocks=blocks,
-        dropout=0.02,
+        dropout=0.0,
+        learning_rate=3e-3,
         batch_size=128,
         max_steps=100 if options.quick else options.steps,
         validation_fraction=0.0,  # the last days tell the most about the next ones
