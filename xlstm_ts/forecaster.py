@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator
-from sklearn.utils import check_random_state
+from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from xlstm_ts import persistence
@@ -332,6 +332,11 @@ class XLSTMForecaster(Prediction, BaseEstimator):  # type: ignore[misc]
         forecaster = cls()
         persistence.load(Path(path), forecaster)
         return forecaster
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags
 
     @contextmanager
     def _random(self) -> Iterator[torch.Generator]:

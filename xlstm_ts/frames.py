@@ -229,6 +229,8 @@ def _to_frame(y: Any, *, name: str) -> tuple[pd.DataFrame, Like]:
 
 
 def _read_array(y: ArrayLike, *, name: str) -> NDArray[Any]:
+    if hasattr(y, "toarray"):
+        raise SeriesError(f"`{name}` is sparse; give `{name}.toarray()`.")
     array = np.asarray(y)
     if isinstance(y, np.ma.MaskedArray) and array.dtype.kind in NUMBERS:
         array = np.where(np.ma.getmaskarray(y), np.nan, array)
