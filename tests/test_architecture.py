@@ -14,7 +14,9 @@ ROOMS = ("kernels", "export", "datasets")
 LEAVES = {"xlstm_ts.exceptions", "xlstm_ts.checks"}
 MODEL = {f"xlstm_ts.{name}" for name in ("config", "state", "scaling", "cells", "blocks", "model")}
 OPS = {"xlstm_ts.kernels.ops", "xlstm_ts.kernels.states"}
-HEAVY = {"torch", "pandas", "sklearn", "scipy", "onnx", "onnxruntime", "triton", "matplotlib"}
+HEAVY = {
+    "torch", "pandas", "sklearn", "scipy", "onnx", "onnxruntime", "triton", "matplotlib", "sktime",
+}  # fmt: skip
 
 # Module or room: what of the package it may import, and which heavy packages.
 ALLOWED: dict[str, tuple[set[str], set[str]]] = {
@@ -82,6 +84,10 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
             )
         },
         {"torch", "sklearn"},
+    ),
+    "xlstm_ts.sktime": (
+        {f"xlstm_ts.{name}" for name in ("forecaster", "frames", "steps")},
+        {"pandas", "sktime"},
     ),
     "xlstm_ts.streaming": ({"xlstm_ts.export.contract"}, {"onnxruntime"}),
     "xlstm_ts.export.contract": (set(), set()),
@@ -167,6 +173,8 @@ def test_public_names_load_on_use() -> None:
         assert getattr(xlstm_ts, name) is not None
         assert f"xlstm_ts.{name}" not in modules()
     code = "import sys, xlstm_ts; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+    code = "import sys; from xlstm_ts import XLSTMForecaster; sys.exit('sktime' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = xlstm_ts.nothing

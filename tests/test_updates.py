@@ -47,6 +47,12 @@ def test_times_between_are_missing() -> None:
     pd.testing.assert_series_equal(forecaster.predict(), forecaster.predict(gap))
 
 
+def test_an_update_may_hold_nothing_but_gaps() -> None:
+    forecaster = small().fit(ARRAY[:120]).update([np.nan] * 3)
+    gap = np.append(ARRAY[:120], [np.nan] * 3)
+    np.testing.assert_array_equal(forecaster.predict(), forecaster.predict(gap))
+
+
 @pytest.mark.parametrize("start", [0, 119])
 def test_what_is_known_is_not_taken_twice(start: int) -> None:
     forecaster = small().fit(SERIES[:120])

@@ -33,6 +33,8 @@ def for_kind_of_column(column: pd.Series[Any]) -> str:
         return f"if it is the time of the readings use y.set_index({name!r}), else drop it"
     if column.dtype.kind == "m":
         return "convert it with .dt.total_seconds() or drop it"
+    if column.dtype.kind == "c":
+        return "give its real and its imaginary part as two columns, or drop it"
     if pd.api.types.is_string_dtype(column.dtype):
         return (
             "convert it with pandas.to_numeric or drop it; if it is the time of the readings use "

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator
-from sklearn.utils import check_random_state
+from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from xlstm_ts import persistence
@@ -265,7 +265,7 @@ class XLSTMForecaster(Prediction, BaseEstimator):  # type: ignore[misc]
             Where `y` cannot be used, or does not come after what is known.
         """
         check_is_fitted(self)
-        new = read_panel(y, long=self._long_columns(), known=self.context_)
+        new = self._read_new(y)
         self.context_ = self.context_.extended(new, name="y").last(self.context_length_)
         return self
 
@@ -294,7 +294,7 @@ class XLSTMForecaster(Prediction, BaseEstimator):  # type: ignore[misc]
         """
         if not hasattr(self, "model_"):
             return self.fit(y)
-        new = read_panel(y, long=self._long_columns(), known=self.context_)
+        new = self._read_new(y)
         panel = self.context_.extended(new, name="y")
         model = copy.deepcopy(self.model_)
         with self._random() as generator:
@@ -333,6 +333,14 @@ class XLSTMForecaster(Prediction, BaseEstimator):  # type: ignore[misc]
         forecaster = cls()
         persistence.load(Path(path), forecaster)
         return forecaster
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags
+
+    def _read_new(self, y: Series) -> Panel:
+        return read_panel(y, long=self._long_columns(), known=self.context_, may_be_silent=True)
 
     @contextmanager
     def _random(self) -> Iterator[torch.Generator]:

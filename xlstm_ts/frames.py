@@ -159,6 +159,7 @@ def read_panel(
     name: str = "y",
     long: LongColumns | None = None,
     known: Panel | None = None,
+    may_be_silent: bool = False,
 ) -> Panel:
     """Check one or more series and turn them into numbers.
 
@@ -175,6 +176,8 @@ def read_panel(
         Names of the columns of a long frame; by default `unique_id`, `ds`, `y`.
     known : Panel, optional
         What the forecaster was trained on: `y` must have its channels and its step.
+    may_be_silent : bool
+        Whether a channel may have no reading at all, as in a short piece of a stream.
 
     Returns
     -------
@@ -208,7 +211,12 @@ def read_panel(
         [_read_channel(frame.iloc[:, j], name=name) for j in range(frame.shape[1])]
     )
     parts = _split(pd.DataFrame(numbers, frame.index, list(channels)), name=name)
-    read = _read_all(parts, name=name, known=None if known is None else known.longest.index)
+    read = _read_all(
+        parts,
+        name=name,
+        known=None if known is None else known.longest.index,
+        may_be_silent=may_be_silent,
+    )
     panel = Panel(series=read, channels=channels, like=like, long=long)
     if known is not None:
         _check_same_channels(panel, known, name=name)
@@ -230,6 +238,8 @@ def _to_frame(y: Any, *, name: str) -> tuple[pd.DataFrame, Like]:
 
 
 def _read_array(y: ArrayLike, *, name: str) -> NDArray[Any]:
+    if hasattr(y, "toarray"):
+        raise SeriesError(f"`{name}` is sparse; give `{name}.toarray()`.")
     if isinstance(y, Mapping):
         raise SeriesError(f"`{name}` is a mapping; {TOGETHER}.")
     try:
@@ -304,7 +314,11 @@ def _split(frame: pd.DataFrame, *, name: str) -> dict[Hashable, pd.DataFrame]:
 
 
 def _read_all(
-    parts: dict[Hashable, pd.DataFrame], *, name: str, known: pd.Index[Any] | None
+    parts: dict[Hashable, pd.DataFrame],
+    *,
+    name: str,
+    known: pd.Index[Any] | None,
+    may_be_silent: bool,
 ) -> dict[Hashable, TimeSeries]:
     """Check each series and complete its index; the longest one settles the step of all."""
     names = {key: name if key is None else f"{name}` series `{key}" for key in parts}
@@ -313,7 +327,7 @@ def _read_all(
         known = complete_index(parts[longest].index, name=names[longest])
     read, missing = {}, {}
     for key, part in parts.items():
-        _check_values(part, name=names[key])
+        _check_values(part, name=names[key], may_be_silent=may_be_silent)
         index = complete_index(part.index, name=names[key], known=known)
         if len(index) > len(part):
             missing[key] = len(index) - len(part)
@@ -337,7 +351,7 @@ def _warn_of_gaps(
     )
 
 
-def _check_values(frame: pd.DataFrame, *, name: str) -> None:
+def _check_values(frame: pd.DataFrame, *, name: str, may_be_silent: bool) -> None:
     values = frame.to_numpy()
     beyond = np.argwhere(np.abs(values) > LARGEST)
     if len(beyond):
@@ -348,7 +362,7 @@ def _check_values(frame: pd.DataFrame, *, name: str) -> None:
             "be used, put NaN for a missing reading."
         )
     silent = np.isnan(values).all(0)
-    if silent.any():
+    if silent.any() and not may_be_silent:
         raise SeriesError(
             f"`{name}` column {frame.columns[int(silent.argmax())]!r} has no reading, only NaN; "
             "drop it."

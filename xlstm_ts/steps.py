@@ -203,8 +203,10 @@ def _at_step_of(index: Any, known: pd.Index[Any], *, name: str) -> pd.Index[Any]
         return index
     if isinstance(index, pd.DatetimeIndex) and len(index) > 1:
         step: Any = known.freq
+        # pandas 3.0 refuses a step where there is another, though the times may fit both.
+        bare = pd.DatetimeIndex(index, freq=None)  # type: ignore[arg-type]
         with suppress(ValueError):  # the times do not fit this step
-            return pd.DatetimeIndex(index, freq=step)
+            return pd.DatetimeIndex(bare, freq=step)
     step = known.freqstr
     raise SeriesError(
         f"`{name}` has a step of {index.freqstr}, the forecaster was trained on one of {step}; "
@@ -214,6 +216,8 @@ def _at_step_of(index: Any, known: pd.Index[Any], *, name: str) -> pd.Index[Any]
 
 def _step_kind(freq: Any) -> object:
     """Return what indexes of one step share: month starts and month ends are months alike."""
+    if isinstance(freq, pd.offsets.Day):
+        return pd.Timedelta(days=freq.n)  # pandas 3.0 does not convert it
     try:
         return pd.Timedelta(freq)
     except ValueError:  # a month or a year has no fixed length

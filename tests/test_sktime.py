@@ -1,0 +1,169 @@
+"""sktime's own checks pass, and what they do not ask is right too."""
+
+import inspect
+import pickle
+from statistics import NormalDist
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from tests.conftest import ARRAY
+from xlstm_ts import XLSTMForecaster as Forecaster
+
+pytest.importorskip("sktime", reason="sktime is not installed: pip install 'xlstm-ts[sktime]'")
+
+from sktime.forecasting.base import ForecastingHorizon
+from sktime.split import SlidingWindowSplitter
+from sktime.utils.estimator_checks import check_estimator
+
+from xlstm_ts.sktime import XLSTMForecaster, _interpolate
+from xlstm_ts.steps import future_index
+
+DAYS = pd.period_range("2020", periods=160, freq="D")
+Y = pd.Series(ARRAY, DAYS, name="load")
+COUNTED = pd.Series(ARRAY)
+LEVELS = [0.02, 0.1, 0.25, 0.4, 0.5, 0.75, 0.9, 0.98]
+
+
+def small(**changes: object) -> XLSTMForecaster:
+    return XLSTMForecaster(**XLSTMForecaster.get_test_params()[0] | changes)
+
+
+def wrapped(forecaster: XLSTMForecaster) -> Forecaster:
+    return Forecaster(**forecaster.get_params())
+
+
+# sktime warns of its own use of pandas, and some of its panels are too short to train on.
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_passes_the_checks_of_sktime() -> None:
+    results = check_estimator(XLSTMForecaster, verbose=False)
+    assert len(results) > 800
+    assert {name: result for name, result in results.items() if result != "PASSED"} == {}
+
+
+def test_has_the_parameters_of_the_forecaster() -> None:
+    assert inspect.signature(XLSTMForecaster) == inspect.signature(Forecaster)
+    assert XLSTMForecaster(7, d_model=8).get_params() == Forecaster(7, d_model=8).get_params()
+    with pytest.raises(TypeError, match="depth"):
+        XLSTMForecaster(depth=3)
+
+
+INDEXES = {
+    "periods": DAYS,
+    "stamps": pd.date_range("2024", periods=160, freq="15min"),
+    "counts": COUNTED.index + 7,
+}
+
+
+@pytest.mark.parametrize("kind", INDEXES)
+@pytest.mark.parametrize("relative", [True, False])
+def test_forecasts_the_steps_that_are_asked_for(kind: str, relative: bool) -> None:
+    y = pd.Series(ARRAY, INDEXES[kind])
+    whole = wrapped(small()).fit(y).predict()
+    forecaster = small().fit(y)
+    # The steps of a horizon need not be in order, its times are kept as they are.
+    asked = [5, 2] if relative else ForecastingHorizon(whole.index[[1, 4]], is_relative=False)
+    pd.testing.assert_series_equal(forecaster.predict(asked), whole.iloc[[1, 4]], check_freq=False)
+    after = future_index(whole.index, 1)
+    beyond = [6] if relative else ForecastingHorizon(after, is_relative=False)
+    with pytest.raises(ValueError, match=r"none of the 5 steps after .*larger `horizon`"):
+        forecaster.predict(beyond)
+    with pytest.raises(NotImplementedError, match="in-sample"):
+        forecaster.predict([-1, 1])
+
+
+def test_forecasts_each_series_of_a_panel_from_its_own_end() -> None:
+    parts = {("a", 1): Y.iloc[:-20], ("b", 1): 100 * Y, ("b", 2): Y.iloc[30:]}
+    panel = pd.concat(parts, names=["site", "meter", "day"]).to_frame("load")
+    forecast = small().fit(panel).predict([1, 3])
+    pd.testing.assert_frame_equal(
+        forecast, wrapped(small()).fit(panel).predict().iloc[[0, 2, 5, 7, 10, 12]]
+    )
+    ends = forecast.index.to_frame(index=False).groupby(["site", "meter"])["day"].max()
+    assert ends.tolist() == [part.index[-1] + 3 for part in parts.values()]
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_levels_are_in_order_and_trained_ones_exact(wide: bool) -> None:
+    y = pd.DataFrame({"a": Y, "b": -Y}) if wide else Y
+    forecaster = small().fit(y)
+    quantiles = forecaster.predict_quantiles([2, 5], alpha=LEVELS)
+    names = ["a", "b"] if wide else ["load"]
+    assert quantiles.columns.tolist() == [(name, level) for name in names for level in LEVELS]
+    trained = forecaster.forecaster_.predict_quantiles().iloc[[1, 4]].to_numpy()
+    exact = quantiles.loc[:, quantiles.columns.isin([0.1, 0.5, 0.9], level=1)]
+    np.testing.assert_array_equal(exact.to_numpy(), trained)
+    assert all((quantiles[name].diff(axis=1).iloc[:, 1:] > 0).all(axis=None) for name in names)
+
+
+def test_normal_quantiles_stay_normal() -> None:
+    exact = NormalDist(3, 2).inv_cdf
+    trained, wanted = (0.1, 0.5, 0.9), (0.99, 0.2, 0.85, 0.01)
+    values = np.array([[[exact(level) for level in trained]]])
+    found = _interpolate(values, trained, alpha=wanted)
+    np.testing.assert_allclose(found[0, 0], [exact(level) for level in wanted])
+
+
+def test_a_single_level_tells_no_other() -> None:
+    forecaster = small(quantiles=(0.5,)).fit(Y)
+    median = forecaster.predict_quantiles([1, 2], alpha=[0.5])
+    np.testing.assert_array_equal(median.iloc[:, 0], forecaster.predict([1, 2]))
+    with pytest.raises(ValueError, match=r"0\.5 alone"):
+        forecaster.predict_interval()
+
+
+@pytest.mark.parametrize("y", [Y, COUNTED], ids=["periods", "counts"])
+def test_update_takes_in_what_is_new(y: pd.Series) -> None:
+    forecaster = small().fit(y.iloc[:100])
+    other = wrapped(small()).fit(y.iloc[:100])
+    weights = [weight.clone() for weight in forecaster.forecaster_.model_.parameters()]
+    forecaster.update(y.iloc[90:110], update_params=False)  # ten of them are known
+    other.update(y.iloc[100:110])
+    np.testing.assert_array_equal(forecaster.predict([1, 2, 3, 4, 5]), other.predict())
+    forecaster.update(y.iloc[:110], update_params=True)  # nothing new to train on
+    assert all(map(torch.equal, weights, forecaster.forecaster_.model_.parameters()))
+    forecaster.update(y.iloc[110:120], update_params=True)
+    assert not all(map(torch.equal, weights, forecaster.forecaster_.model_.parameters()))
+    assert forecaster.predict([1]).index[0] == y.index[120]
+
+
+@pytest.mark.parametrize("y", [Y, COUNTED], ids=["periods", "counts"])
+def test_readings_left_out_before_an_update_are_missing(y: pd.Series) -> None:
+    forecaster = small().fit(y.iloc[:100]).update(y.iloc[101:110], update_params=False)
+    gap = y.iloc[100:110].where(y.index[100:110] > y.index[100])
+    other = small().fit(y.iloc[:100]).update(gap, update_params=False)
+    pd.testing.assert_series_equal(forecaster.predict([1, 5]), other.predict([1, 5]))
+    assert forecaster.predict([1]).index[0] == y.index[110]
+
+
+def test_update_takes_in_series_of_a_panel_and_new_ones() -> None:
+    panel = pd.concat({"a": Y.iloc[:80], "b": Y.iloc[:90]}, names=["id", "day"]).to_frame()
+    new = pd.concat({"b": Y.iloc[85:100], "c": Y.iloc[:50]}, names=["id", "day"]).to_frame()
+    forecaster = small().fit(panel).update(new, update_params=False)
+    assert forecaster.predict([1]).index.tolist() == [
+        ("a", Y.index[80]), ("b", Y.index[100]), ("c", Y.index[50]),
+    ]  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning:sktime")
+def test_goes_through_the_past_from_each_window() -> None:
+    forecaster = small().fit(Y)
+    before = forecaster.predict([1, 2])
+    windows = SlidingWindowSplitter(fh=[1, 2], window_length=20, step_length=50)
+    forecasts = forecaster.update_predict(Y, cv=windows, update_params=False)
+    expected = [
+        forecaster.forecaster_.predict(Y.iloc[start : start + 20]).iloc[:2]
+        for start in (0, 50, 100)
+    ]
+    # sktime gives one column to each window.
+    np.testing.assert_array_equal(forecasts.max(axis=1), pd.concat(expected))
+    pd.testing.assert_series_equal(forecaster.predict([1, 2]), before)
+
+
+def test_survives_pickling() -> None:
+    forecaster = small().fit(Y)
+    again = pickle.loads(pickle.dumps(forecaster))
+    pd.testing.assert_series_equal(again.predict([1, 4]), forecaster.predict([1, 4]))

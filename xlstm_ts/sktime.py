@@ -1,0 +1,222 @@
+"""The forecaster in sktime's manner, for its pipelines, searches and splitters.
+
+It needs the extra `sktime`; nothing else of the package does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from inspect import signature
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sktime.forecasting.base import BaseForecaster, ForecastingHorizon
+
+from xlstm_ts.forecaster import XLSTMForecaster as Forecaster
+from xlstm_ts.frames import Floats, Panel, read_panel
+from xlstm_ts.steps import TIMES, future_index
+
+Readings = pd.Series | pd.DataFrame
+
+
+class XLSTMForecaster(BaseForecaster):  # type: ignore[misc]
+    """Forecast with an xLSTM whatever sktime holds: one series, a panel or a hierarchy.
+
+    Many series train one model together, each forecast from its own end.
+
+    Parameters
+    ----------
+    horizon : int, default=24
+        The furthest step that can be forecast; `fh` may be any steps up to it, of which `fit` need
+        not know.
+    quantiles : tuple of float, default=(0.1, 0.5, 0.9)
+        The trained levels, of which the others follow: train those that matter most, in the tails
+        above all. A single level forecasts no other.
+    context_length, patch_length, channels, blocks, d_model, n_heads, expansion, linear_length, \
+scaling_span, dropout, max_steps, batch_size, learning_rate, weight_decay, gradient_clip, \
+validation_fraction, patience, id_column, time_column, target_column, max_time, callbacks, \
+checkpoint, device, random_state, verbose
+        As those of `xlstm_ts.XLSTMForecaster`.
+
+    Attributes
+    ----------
+    forecaster_ : xlstm_ts.XLSTMForecaster
+        The fitted forecaster; its `predict_interval` is conformal, and `export_onnx` takes it.
+
+    Notes
+    -----
+    `update` with `update_params=False` moves the context on and leaves the weights; with
+    `update_params=True` it trains on with what is new (`partial_fit`). Readings that are known
+    already are passed over; readings that end before what is known are the context from then on,
+    so that `update_predict` may go through the past.
+
+    A level that was not trained is interpolated between its neighbours, or extrapolated from the
+    outermost two, linearly in the normal score: that keeps levels in order and is exact where a
+    distribution is normal. `predict_interval` and `predict_proba` follow from the quantiles, as
+    sktime has it.
+
+    Examples
+    --------
+    >>> from sktime.datasets import load_airline
+    >>> from xlstm_ts.sktime import XLSTMForecaster
+    >>> forecaster = XLSTMForecaster(horizon=12, max_steps=20, random_state=0).fit(load_airline())
+    >>> forecaster.predict(fh=[1, 12]).index.astype(str).tolist()
+    ['1961-01', '1961-12']
+    """
+
+    _tags = {  # noqa: RUF012 - sktime reads a plain dict
+        "authors": ["xlstm-ts"],
+        "maintainers": ["xlstm-ts"],
+        "y_inner_mtype": ["pd.Series", "pd.DataFrame", "pd-multiindex", "pd_multiindex_hier"],
+        "requires-fh-in-fit": False,
+        "capability:multivariate": True,
+        "capability:exogenous": False,
+        "capability:categorical_in_X": False,
+        "capability:missing_values": True,
+        "capability:unequal_length": True,
+        "capability:insample": False,
+        "capability:pred_int": True,
+        "capability:pred_int:insample": False,
+        "capability:update": True,
+        "capability:random_state": True,
+        "property:randomness": "derandomized",
+    }
+    # The forecaster keeps its own context; a second copy of all readings would serve nothing.
+    _config = {"remember_data": False}  # noqa: RUF012
+
+    # The parameters are taken over, not told twice; sktime reads their names off the signature.
+    def __init__(self, *args: Any, **params: Any) -> None:
+        Forecaster.__init__(self, *args, **params)
+        super().__init__()
+        # sktime leaves these out where data are not remembered, and misses them if they are to be.
+        self._y = self._X = None
+
+    __init__.__signature__ = signature(Forecaster.__init__)  # type: ignore[attr-defined]
+
+    def _fit(
+        self, y: Readings, X: None = None, fh: ForecastingHorizon | None = None
+    ) -> XLSTMForecaster:
+        self.forecaster_ = Forecaster(**self.get_params(deep=False)).fit(y)
+        return self
+
+    def _predict(self, fh: ForecastingHorizon, X: None = None) -> Readings:
+        forecasts: Any = self.forecaster_.predict()
+        return forecasts.iloc[self._rows(fh)]
+
+    def _predict_quantiles(
+        self, fh: ForecastingHorizon, X: None, alpha: Sequence[float]
+    ) -> pd.DataFrame:
+        trained: Any = self.forecaster_.predict_quantiles()
+        trained = trained.iloc[self._rows(fh)]
+        names, levels = self._get_varnames(), self.forecaster_.model_.config.quantiles
+        values = trained.to_numpy().reshape(len(trained), len(names), len(levels))
+        columns = pd.MultiIndex.from_product((names, alpha))
+        wanted = _interpolate(values, levels, alpha=alpha).reshape(len(trained), -1)
+        return pd.DataFrame(wanted, trained.index, columns)
+
+    def _update(self, y: Readings, X: None = None, update_params: bool = True) -> XLSTMForecaster:
+        forecaster = self.forecaster_
+        later = _later(y, forecaster.context_)
+        if len(later) and update_params:
+            forecaster.partial_fit(later)
+        elif len(later):
+            forecaster.update(later)
+        forecaster.context_ = _gone_back(y, forecaster.context_).last(forecaster.context_length_)
+        return self
+
+    def _rows(self, fh: ForecastingHorizon) -> NDArray[np.int64]:
+        """Return the rows of a forecast that a horizon names: of each series, from its own end."""
+        horizon, rows = self.forecaster_.horizon, []
+        for number, series in enumerate(self.forecaster_.context_):
+            wanted = fh.to_absolute_index(series.index[-1:])
+            steps = future_index(series.index, horizon).get_indexer(wanted)
+            if (steps < 0).any():
+                beyond = wanted[int((steps < 0).argmax())]
+                raise ValueError(
+                    f"`fh` asks for {beyond}, which is none of the {horizon} steps after "
+                    f"{series.index[-1]}; fit with a larger `horizon`, or ask for less."
+                )
+            rows.append(number * horizon + steps)
+        return np.concatenate(rows)
+
+    @classmethod
+    def get_test_params(cls, parameter_set: str = "default") -> list[dict[str, Any]]:
+        """Return parameters of small forecasters that sktime's checks fit in no time.
+
+        Parameters
+        ----------
+        parameter_set : str, default="default"
+            Name of the set; there is one.
+
+        Returns
+        -------
+        list of dict
+            Parameters of each forecaster.
+        """
+        small = {
+            "horizon": 5,
+            "context_length": 2,
+            "patch_length": 1,
+            "d_model": 4,
+            "n_heads": 1,
+            "max_steps": 2,
+            "batch_size": 4,
+            "validation_fraction": 0.0,
+            "random_state": 0,
+        }
+        other = {"blocks": "s", "channels": "mixed", "patch_length": 2, "quantiles": (0.25, 0.75)}
+        return [small | {"blocks": "m"}, small | other]
+
+
+def _interpolate(values: Floats, levels: Sequence[float], *, alpha: Sequence[float]) -> Floats:
+    """Return the levels `alpha` of quantiles `(N, C, Q)`, linear in the normal score."""
+    if list(alpha) == list(levels):
+        return values
+    if len(levels) == 1:
+        raise ValueError(f"`quantiles` has {levels[0]} alone, which tells no other; fit with more.")
+    trained, wanted = (
+        np.array([NormalDist().inv_cdf(level) for level in some]) for some in (levels, alpha)
+    )
+    # The trained level below each wanted one; outside, the outermost two go on.
+    below = np.clip(np.searchsorted(trained, wanted) - 1, 0, len(levels) - 2)
+    share = (wanted - trained[below]) / (trained[below + 1] - trained[below])
+    return (1 - share) * values[..., below] + share * values[..., below + 1]
+
+
+def _later(y: Readings, context: Panel) -> Readings:
+    """Return the readings after the end of what is known: sktime's windows overlap."""
+    if context.is_single:
+        return _after(y, context.series[None].index)
+    levels: Any = list(range(y.index.nlevels - 1))
+    parts = {}
+    for key, part in y.groupby(level=levels if len(levels) > 1 else 0, sort=False):
+        one = part.droplevel(levels)
+        parts[key] = _after(one, context.series[key].index) if key in context.series else one
+    parts = {key: part for key, part in parts.items() if len(part)}
+    return pd.concat(parts, names=y.index.names) if parts else y.iloc[:0]
+
+
+def _after(y: Readings, known: pd.Index[Any]) -> Readings:
+    later = y[y.index > known[-1]]
+    if isinstance(known, TIMES) or not len(later):
+        return later
+    # The forecaster lets counts just go on; for sktime one that is left out is a missing reading.
+    start: Any = future_index(known, 1)[0]
+    counts = pd.RangeIndex(start, later.index[-1] + 1, known.step)  # type: ignore[attr-defined]
+    return later.reindex(counts.union(later.index))
+
+
+def _gone_back(y: Readings, context: Panel) -> Panel:
+    """Return the context with the series that now end earlier replaced by their new readings."""
+    new = read_panel(y, known=context).series
+    known = context.series
+    back = {
+        key: one
+        for key, one in new.items()
+        if key in known and one.index[-1] < known[key].index[-1]
+    }
+    return replace(context, series=known | back)
