@@ -59,7 +59,8 @@ def use_triton(backend: Backend, x: Tensor, *, dtype: torch.dtype, head: int) ->
 def slstm_fits(backend: Backend, x: Tensor, *, head: int, precision: Precision) -> bool:
     """Say whether the recurrent weights of an sLSTM fit on the device.
 
-    Where they do not, "auto" takes plain torch and warns once, and "triton" raises.
+    Where they do not, "auto" takes plain torch and warns once, though not
+    within `torch.compile`, and "triton" raises.
     """
     amd = torch.version.hip is not None
     if fits(head, precision, _shared_memory(x), lanes=64 if amd else 32):
@@ -70,7 +71,7 @@ def slstm_fits(backend: Backend, x: Tensor, *, head: int, precision: Precision) 
             f"Backend 'triton' has no room for sLSTM heads of {head} in {precision} on this "
             f"device; {cure}, or backend='torch'."
         )
-    _warn_once(
+    _warn(
         f"sLSTM heads of {head} in {precision} do not fit on this device: plain torch computes "
         f"them, which is slower; {cure}."
     )
@@ -91,11 +92,19 @@ def _obstacle(x: Tensor, *, dtype: torch.dtype, head: int) -> str:
 
 
 def _shared_memory(x: Tensor) -> int:
-    if not x.is_cuda:
-        return _UNLIMITED
-    from triton.runtime import driver
+    return _device_memory(x.device) if x.is_cuda else _UNLIMITED
 
-    return int(driver.active.utils.get_device_properties(x.device.index)["max_shared_mem"])
+
+def _device_memory(device: torch.device) -> int:
+    """Return what a program may take, from torch: `torch.compile` knows that as a constant."""
+    found = torch.cuda.get_device_properties(device)
+    amd = torch.version.hip is not None
+    return int(found.shared_memory_per_block if amd else found.shared_memory_per_block_optin)  # type: ignore[attr-defined]
+
+
+def _warn(text: str) -> None:
+    if not torch.compiler.is_compiling():  # a warning would break the graph
+        _warn_once(text)
 
 
 @cache

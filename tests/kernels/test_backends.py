@@ -119,6 +119,25 @@ def test_compiled_graphs_take_any_length(run, inputs, state, backend: str) -> No
     assert len(graphs) == 1
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="asks a device that is made up")
+@pytest.mark.parametrize("room", [99 << 10, 1], ids=["fits", "falls back"])
+def test_the_question_for_room_does_not_break_a_graph(monkeypatch, room: int) -> None:
+    torch._dynamo.reset()
+    found = object.__new__(torch.cuda._CudaDeviceProperties)
+    found.shared_memory_per_block_optin = room
+    monkeypatch.setattr(torch.cuda, "_lazy_init", lambda: None)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "_get_device_properties", lambda device: found, raising=False)
+    monkeypatch.setattr(ops, "use_triton", lambda backend, *x, **sizes: backend == "auto")
+    monkeypatch.setattr(
+        backends, "_shared_memory", lambda x: backends._device_memory(torch.device("cuda", 0))
+    )
+    compiled = torch.compile(lambda *x: ops.slstm(*x)[0], backend="eager", fullgraph=True)
+    torch.testing.assert_close(
+        compiled(*slstm_inputs()), ops.slstm(*slstm_inputs(), backend="torch")[0]
+    )
+
+
 @pytest.mark.parametrize(("run", "inputs", "state"), CELLS)
 def test_exported_graphs_are_plain_torch(run, inputs, state) -> None:
     class Cell(torch.nn.Module):
