@@ -3,7 +3,7 @@
 Everything above the kernels imports this module and no other. Over a sequence a cell is an opaque
 operator (`mlstm_op`, `slstm_op`) on one of two paths (`backends`): plain torch sees tensors of one
 dtype and absent steps already written as gates (i = -inf, f = inf), the Triton kernels read any
-dtype and the mask. While a graph is exported, plain torch is taken apart instead.
+dtype and the mask. While a graph is exported, plain torch is taken apart instead, on any device.
 
 Gates are pre-activations: the input gate is exponential, the forget gate a sigmoid. Beck et al.
 (2024), "xLSTM: Extended Long Short-Term Memory", arXiv:2405.04517, equations 8 to 27.
@@ -106,13 +106,14 @@ def mlstm(
         state = _mlstm_state(state, q, v, dtype=dtype)
     head = max(q.shape[-1], v.shape[-1])
     with full_precision(q):
-        if use_triton(backend, q, dtype=dtype, head=head):
+        exporting = torch.compiler.is_exporting()
+        if not exporting and use_triton(backend, q, dtype=dtype, head=head):
             sizes = None if tiling is None else (*tiling[0], *tiling[1])
             plan = mlstm_op.Plan(0, precision, segments, sizes)
             return mlstm_op.run(q, k, v, i, f, state=state, mask=mask, plan=plan)
         inputs = _present(*(x.to(dtype) for x in (q, k, v, i, f)), mask=mask)
         size = _chunk_size(q.shape[1], head, form=form, chunk_size=chunk_size)
-        if torch.compiler.is_exporting():
+        if exporting:
             start = mlstm_op.start(state, inputs[0], inputs[2])
             final, saved = mlstm_torch.forward(*inputs, state=start, chunk_size=size)
             return saved.h.to(v.dtype), final
@@ -220,13 +221,16 @@ def slstm(
         state = _slstm_state(state, x, dtype=dtype)
     head = x.shape[-1]
     with full_precision(x):
-        if use_triton(backend, x, dtype=dtype, head=head) and slstm_fits(
-            backend, x, head=head, precision=precision
+        exporting = torch.compiler.is_exporting()
+        if (
+            not exporting
+            and use_triton(backend, x, dtype=dtype, head=head)
+            and slstm_fits(backend, x, head=head, precision=precision)
         ):
             plan = slstm_op.Plan(True, precision, tiling)
             return slstm_op.run(x, r, b, state=state, mask=mask, plan=plan)
         gates, r, b = _present_gates(x.to(dtype), mask=mask), r.to(dtype), b.to(dtype)
-        if torch.compiler.is_exporting():
+        if exporting:
             start = slstm_op.start(state, gates)
             final, saved = slstm_torch.forward(gates, r, b, state=start, mask=mask)
             return saved.h.to(x.dtype), final

@@ -139,14 +139,15 @@ def test_the_question_for_room_does_not_break_a_graph(monkeypatch, room: int) ->
 
 
 @pytest.mark.parametrize(("run", "inputs", "state"), CELLS)
-def test_exported_graphs_are_plain_torch(run, inputs, state) -> None:
+@pytest.mark.parametrize("backend", ["auto", "torch", "triton"])
+def test_exported_graphs_are_plain_torch(run, inputs, state, backend: str) -> None:
     class Cell(torch.nn.Module):
         def forward(self, *parts):
-            return run(*parts)[0]
+            return run(*parts, backend=backend)[0]
 
     with torch.no_grad():
         program = torch.export.export(Cell(), tuple(inputs()))
-        expected = run(*inputs())[0]
+        expected = run(*inputs(), backend="torch")[0]
     assert "xlstm_ts" not in program.graph_module.code
     torch.testing.assert_close(program.module()(*inputs()), expected)
 
