@@ -20,6 +20,7 @@ from xlstm_ts.kernels import mlstm_op, mlstm_torch, slstm_op, slstm_torch
 from xlstm_ts.kernels.backends import Backend, slstm_fits, use_triton
 from xlstm_ts.kernels.checks import (
     check_choice,
+    check_kernels,
     check_mask,
     check_mlstm,
     check_shape,
@@ -94,11 +95,12 @@ def mlstm(
     Raises
     ------
     ValueError
-        If a shape, a dtype, the form or the chunk size does not fit.
+        If a shape, a dtype or an option does not fit.
     BackendError
         If `backend="triton"` cannot run; it says why.
     """
-    check_choice(form, chunk_size)
+    check_choice(form, chunk_size, segments)
+    check_kernels(precision, tiling, kinds=(Tiling, Tiling))
     check_mlstm(q, k, v, i, f, sequence=True)
     check_mask(mask, q.shape[:2])
     dtype = compute_dtype(q, k, v, i, f, *(state or ()))
@@ -210,10 +212,11 @@ def slstm(
     Raises
     ------
     ValueError
-        If a shape or a dtype does not fit.
+        If a shape, a dtype or an option does not fit.
     BackendError
         If `backend="triton"` cannot run; it says why.
     """
+    check_kernels(precision, tiling, kinds=(ScanTiling,))
     check_slstm(x, r, b, sequence=True)
     check_mask(mask, x.shape[:2])
     dtype = compute_dtype(x, r, b, *(state or ()))

@@ -5,6 +5,7 @@ import torch
 
 from xlstm_ts.kernels import ops, reference
 from xlstm_ts.kernels.states import MLSTMState, SLSTMState
+from xlstm_ts.kernels.tiling import ScanTiling, Tiling
 
 
 def draw(*shape: int) -> torch.Tensor:
@@ -181,3 +182,46 @@ def test_errors_name_the_argument() -> None:
         ops.mlstm(q, k, v, i, f, form="fast")
     with pytest.raises(ValueError, match="T"):
         ops.mlstm(*(x[:, :0] for x in inputs))
+
+
+GOOD = Tiling(16, 16, 1, 1)
+
+
+@pytest.mark.parametrize("backend", ["torch", "triton"])
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"precision": "bfloat16"},
+        {"segments": 0},
+        {"segments": -1},
+        {"tiling": GOOD},
+        {"tiling": (GOOD,)},
+        {"tiling": (GOOD, tuple(GOOD))},
+        {"tiling": (GOOD, GOOD._replace(chunk=24))},
+        {"tiling": (GOOD._replace(chunk=8), GOOD)},
+        {"tiling": (GOOD, GOOD._replace(value_block=0))},
+        {"tiling": (GOOD, GOOD._replace(warps=3))},
+    ],
+    ids=str,
+)
+def test_options_of_the_mlstm_are_checked(option, backend: str) -> None:
+    inputs, _, _ = mlstm_case(4, 8, 8, state=False, mask=False)
+    with pytest.raises(ValueError, match=f"`{next(iter(option))}`"):
+        ops.mlstm(*inputs, **option, backend=backend)
+
+
+@pytest.mark.parametrize("backend", ["torch", "triton"])
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"precision": "fp16"},
+        {"tiling": (16, 1, 1)},
+        {"tiling": ScanTiling(24, 1, 1)},
+        {"tiling": ScanTiling(16, 1, 0)},
+    ],
+    ids=str,
+)
+def test_options_of_the_slstm_are_checked(option, backend: str) -> None:
+    inputs, _, _ = slstm_case(4, 8, state=False, mask=False)
+    with pytest.raises(ValueError, match=f"`{next(iter(option))}`"):
+        ops.slstm(*inputs, **option, backend=backend)
