@@ -79,6 +79,30 @@ def test_mlstm_equals_reference(form, T, K, V, state, mask) -> None:
         torch.testing.assert_close(got, expected, atol=1e-10 * size, rtol=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("backend", "dtype", "bound"),
+    [
+        ("torch", torch.float64, 1e-10),
+        ("torch", torch.float32, 2e-5),
+        ("triton", torch.float32, 2e-5),
+    ],
+)
+@pytest.mark.parametrize("f", [-torch.inf, -1e30])
+@pytest.mark.parametrize("form", ["parallel", "chunkwise"])
+def test_a_closed_forget_gate_resets_the_memory(form, f: float, backend, dtype, bound) -> None:
+    inputs, start, _ = mlstm_case(50, 8, 8, state=True, mask=False)
+    for steps in ([0], [7, 8], range(33, 50)):
+        inputs[4][:, list(steps)] = f
+    case = ([x.to(dtype) for x in inputs], [x.to(dtype) for x in start], None)
+    truth = outputs_and_gradients(
+        reference.mlstm, MLSTMState, *([x.double() for x in part] for part in case[:2]), None
+    )
+    got = outputs_and_gradients(ops.mlstm, MLSTMState, *case, form=form, backend=backend)
+    for one, expected in zip(got, truth, strict=True):
+        size = max(1.0, expected.detach().abs().max().item())
+        torch.testing.assert_close(one.double(), expected, atol=bound * size, rtol=0)
+
+
 @pytest.mark.parametrize("mask", [False, True])
 @pytest.mark.parametrize("state", [False, True])
 @pytest.mark.parametrize(("T", "D"), [(1, 8), (15, 16), (17, 24), (63, 32), (130, 8)])
