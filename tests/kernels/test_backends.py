@@ -11,27 +11,36 @@ from xlstm_ts.kernels import backends, mlstm_op, ops, slstm_op
 from xlstm_ts.kernels.states import MLSTMState, SLSTMState
 from xlstm_ts.kernels.tiling import ScanTiling, Tiling
 
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 B, T, H, D = 2, 21, 2, 8
+
+
+def draw(*shape: int) -> torch.Tensor:
+    return torch.randn(shape).to(DEVICE)
+
+
+def draw_mask() -> torch.Tensor:
+    return (torch.rand(B, T) > 0.3).to(DEVICE)
 
 
 def mlstm_inputs(length: int = T) -> list[torch.Tensor]:
     torch.manual_seed(0)
-    vectors = [torch.randn(B, length, H, D) for _ in range(3)]
-    return [*vectors, torch.randn(B, length, H) - 2, torch.randn(B, length, H) + 3]
+    vectors = [draw(B, length, H, D) for _ in range(3)]
+    return [*vectors, draw(B, length, H) - 2, draw(B, length, H) + 3]
 
 
 def slstm_inputs(length: int = T) -> list[torch.Tensor]:
     torch.manual_seed(0)
-    return [torch.randn(B, length, 4, H, D), torch.randn(H, 4, D, D) / D, torch.randn(4, H, D)]
+    return [draw(B, length, 4, H, D), draw(H, 4, D, D) / D, draw(4, H, D)]
 
 
 def mlstm_state() -> MLSTMState:
-    return MLSTMState(torch.randn(B, H, D, D), torch.randn(B, H, D), torch.randn(B, H))
+    return MLSTMState(draw(B, H, D, D), draw(B, H, D), draw(B, H))
 
 
 def slstm_state() -> SLSTMState:
-    h, c, m = (torch.randn(B, H, D) for _ in range(3))
-    return SLSTMState(h, c, torch.rand(B, H, D) + 1, m)
+    h, c, m = (draw(B, H, D) for _ in range(3))
+    return SLSTMState(h, c, draw(B, H, D).abs() + 1, m)
 
 
 CELLS = [
@@ -51,7 +60,7 @@ def everything(run, inputs, state, mask, **options) -> list[torch.Tensor]:
     else:
         parts = [final.h, final.c / final.n]
     torch.manual_seed(1)
-    loss = sum((torch.randn(part.shape) * part).sum() for part in (h, *parts))
+    loss = sum((draw(*part.shape) * part).sum() for part in (h, *parts))
     return [h, *parts, *torch.autograd.grad(loss, leaves)]
 
 
@@ -60,7 +69,7 @@ def everything(run, inputs, state, mask, **options) -> list[torch.Tensor]:
 @pytest.mark.parametrize(("run", "inputs", "state"), CELLS)
 def test_both_paths_agree(run, inputs, state, started: bool, masked: bool) -> None:
     start = state() if started else None
-    mask = torch.rand(B, T) > 0.3 if masked else None
+    mask = draw_mask() if masked else None
     torch_path, triton_path = (
         everything(run, inputs(), start, mask, backend=backend) for backend in ("torch", "triton")
     )
@@ -88,7 +97,7 @@ def test_operators_pass_torch_s_own_check(started: bool, triton: bool) -> None:
     def leaves(parts):
         return [part.requires_grad_() for part in parts]
 
-    mask = torch.rand(B, T) > 0.3 if triton else None
+    mask = draw_mask() if triton else None
     start = leaves(mlstm_state()) if started else [None] * 3
     plan = mlstm_op.Plan(0 if triton else 16)
     opcheck(mlstm_op._mlstm, (*leaves(mlstm_inputs()), *start, mask, *plan))
@@ -160,15 +169,15 @@ def test_impossible_choices_name_the_cure(run, inputs, state, monkeypatch) -> No
         run(*(x.double() for x in inputs()), backend="triton")
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     with pytest.raises(BackendError, match="needs a CUDA device, got tensors on cpu"):
-        run(*inputs(), backend="triton")
+        run(*(x.cpu() for x in inputs()), backend="triton")
     monkeypatch.setattr(backends, "find_spec", lambda name: None)
     with pytest.raises(BackendError, match="package triton"):
         run(*inputs(), backend="triton")
 
 
 def test_large_heads_are_refused() -> None:
-    wide = [torch.randn(1, 3, 1, 129) for _ in range(3)]
-    gates = [torch.randn(1, 3, 1) for _ in range(2)]
+    wide = [draw(1, 3, 1, 129) for _ in range(3)]
+    gates = [draw(1, 3, 1) for _ in range(2)]
     with pytest.raises(BackendError, match="at most 128, got 129"):
         ops.mlstm(*wide, *gates, backend="triton")
 

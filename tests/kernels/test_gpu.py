@@ -76,3 +76,42 @@ def test_twenty_shapes_compile_nothing_new(run, inputs) -> None:
     finally:
         knobs.runtime.jit_post_compile_hook = before
     assert compiled == []
+
+
+def square(run, **options):
+    return lambda *leaves: run(*leaves, **options)[0].square().mean()
+
+
+@pytest.mark.parametrize(("run", "inputs"), CELLS)
+def test_compiles_into_one_graph(run, inputs) -> None:
+    torch._dynamo.reset()
+    loss = square(run)
+    compiled = torch.compile(loss, backend="aot_eager", fullgraph=True, dynamic=True)
+    for length in (33, 100):
+        leaves = [x.float().requires_grad_() for x in inputs(2, length)]
+        got, expected = (torch.autograd.grad(one(*leaves), leaves) for one in (compiled, loss))
+        for a, b in zip(got, expected, strict=True):
+            torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize(("run", "inputs"), CELLS)
+def test_autocast_changes_nothing(run, inputs) -> None:
+    leaves = [x.float().requires_grad_() for x in inputs(2, 70)]
+    expected = torch.autograd.grad(square(run)(*leaves), leaves)
+    with torch.autocast("cuda", dtype=torch.bfloat16):
+        got = torch.autograd.grad(square(run)(*leaves), leaves)
+    for a, b in zip(got, expected, strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize(("run", "inputs"), CELLS)
+def test_exports_plain_torch(run, inputs) -> None:
+    class Cell(torch.nn.Module):
+        def forward(self, *parts):
+            return run(*parts)[0]
+
+    parts = tuple(x.float() for x in inputs(2, 21))
+    with torch.no_grad():
+        program = torch.export.export(Cell(), parts)
+    assert "xlstm_ts" not in program.graph_module.code
+    torch.testing.assert_close(program.module()(*parts), run(*parts, backend="torch")[0])
