@@ -28,7 +28,8 @@ def use_triton(backend: Backend, x: Tensor, *, dtype: torch.dtype, head: int) ->
     Parameters
     ----------
     backend
-        "auto" takes them where they can run, "triton" insists on them, "torch" does without.
+        "auto" takes them where they can run and warns once where a GPU has to do without, "triton"
+        insists on them, "torch" does without.
     x
         A tensor of the cell, on its device.
     dtype
@@ -53,6 +54,8 @@ def use_triton(backend: Backend, x: Tensor, *, dtype: torch.dtype, head: int) ->
     obstacle = _obstacle(x, dtype=dtype, head=head)
     if obstacle and backend == "triton":
         raise BackendError(f"Backend 'triton' {obstacle}; use backend='auto' or 'torch'.")
+    if obstacle and dtype != torch.float64:  # who asks for float64 asks for plain torch
+        _warn(f"Plain torch computes on the GPU, which is slower: backend 'triton' {obstacle}.")
     return not obstacle
 
 
@@ -81,13 +84,13 @@ def slstm_fits(backend: Backend, x: Tensor, *, head: int, precision: Precision) 
 def _obstacle(x: Tensor, *, dtype: torch.dtype, head: int) -> str:
     """Return what keeps the kernels from running, or nothing."""
     if find_spec("triton") is None:
-        return "needs the package triton, which is not installed"
+        return "needs the package triton, which is not installed: pip install triton"
     if not (x.is_cuda or os.environ.get("TRITON_INTERPRET") == "1"):
         return f"needs a CUDA device, got tensors on {x.device}"
     if dtype == torch.float64:
         return "computes in float32, got float64"
     if head > LARGEST_HEAD:
-        return f"holds heads of at most {LARGEST_HEAD}, got {head}"
+        return f"holds heads of at most {LARGEST_HEAD}, got {head}: take more and smaller heads"
     return ""
 
 

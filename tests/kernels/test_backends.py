@@ -1,6 +1,7 @@
 """One operator, two paths: the choice, its refusals, and what torch makes of the operator."""
 
 import warnings
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -180,6 +181,26 @@ def test_large_heads_are_refused() -> None:
     gates = [draw(1, 3, 1) for _ in range(2)]
     with pytest.raises(BackendError, match="at most 128, got 129"):
         ops.mlstm(*wide, *gates, backend="triton")
+
+
+class OnCuda(NamedTuple):
+    is_cuda: bool = True
+    device: torch.device = torch.device("cuda", 0)
+
+
+def test_auto_says_once_why_a_gpu_does_without(monkeypatch) -> None:
+    def chosen(dtype=torch.float32, head=64):
+        return backends.use_triton("auto", OnCuda(), dtype=dtype, head=head)
+
+    backends._warn_once.cache_clear()
+    with pytest.warns(RuntimeWarning, match=r"at most 128, got 129: take more and smaller heads"):
+        assert not chosen(head=129)
+    assert not chosen(head=129)
+    assert not chosen(dtype=torch.float64)
+    assert chosen()
+    monkeypatch.setattr(backends, "find_spec", lambda name: None)
+    with pytest.warns(RuntimeWarning, match="pip install triton"):
+        assert not chosen()
 
 
 def test_what_does_not_fit_falls_back_and_says_so_once(monkeypatch) -> None:
