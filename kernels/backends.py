@@ -18,6 +18,8 @@ from xlstm_ts.kernels.tiling import fits
 Backend = Literal["auto", "triton", "torch"]
 
 LARGEST_HEAD = 128
+# Of AMD's, those with warps of 64 lanes and the registers that the tilings were chosen by.
+AMD_PARTS = ("gfx94", "gfx95")
 # What a program of the interpreter may take: no less than the largest device.
 _UNLIMITED = 1 << 30
 
@@ -87,6 +89,10 @@ def _obstacle(x: Tensor, *, dtype: torch.dtype, head: int) -> str:
         return "needs the package triton, which is not installed: pip install triton"
     if not (x.is_cuda or os.environ.get("TRITON_INTERPRET") == "1"):
         return f"needs a CUDA device, got tensors on {x.device}"
+    if x.is_cuda and torch.version.hip is not None:
+        part = torch.cuda.get_device_properties(x.device).gcnArchName.split(":")[0]
+        if not part.startswith(AMD_PARTS):
+            return f"is tiled for gfx94x and gfx95x of AMD, got {part}"
     if dtype == torch.float64:
         return "computes in float32, got float64"
     if head > LARGEST_HEAD:

@@ -203,6 +203,28 @@ def test_auto_says_once_why_a_gpu_does_without(monkeypatch) -> None:
         assert not chosen()
 
 
+class Part(NamedTuple):
+    gcnArchName: str  # noqa: N815 - torch's name
+
+
+@pytest.mark.parametrize(
+    ("part", "runs"),
+    [("gfx942:sramecc+:xnack-", True), ("gfx950", True), ("gfx90a", False), ("gfx1100", False)],
+)
+def test_of_amd_the_parts_that_are_tiled_for(monkeypatch, part: str, runs: bool) -> None:
+    monkeypatch.setattr(torch.version, "hip", "7.0")
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: Part(part))
+    backends._warn_once.cache_clear()
+    sizes = {"dtype": torch.float32, "head": 64}
+    if runs:
+        assert backends.use_triton("auto", OnCuda(), **sizes)
+        return
+    with pytest.warns(RuntimeWarning, match=f"gfx95x of AMD, got {part}"):
+        assert not backends.use_triton("auto", OnCuda(), **sizes)
+    with pytest.raises(BackendError, match=f"got {part}; use backend='auto'"):
+        backends.use_triton("triton", OnCuda(), **sizes)
+
+
 def test_what_does_not_fit_falls_back_and_says_so_once(monkeypatch) -> None:
     monkeypatch.setattr(backends, "_shared_memory", lambda x: 99 * 1024)
     backends._warn_once.cache_clear()
