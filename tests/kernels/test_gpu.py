@@ -39,15 +39,29 @@ def outputs_and_gradients(run, inputs, **options) -> list[torch.Tensor]:
     return [h, *torch.autograd.grad((h * weights).sum(), leaves)]
 
 
-@pytest.mark.parametrize(("precision", "bound"), [("fp32", 2e-6), ("tf32", 2e-3), ("bf16", 2e-2)])
-@pytest.mark.parametrize(("run", "inputs"), CELLS)
+# Of the mLSTM, four operands are shortened on the way to an output: q and k, their scores and v.
+# Each is then low by up to 2**-10 in TF32, which cuts digits off, and off by 2**-9 in bfloat16.
+# What the sLSTM shortens is the recurrent part of a gate, here a tenth of it and less.
+BOUNDS = [
+    pytest.param(ops.mlstm, mlstm_inputs, "fp32", 2e-6, id="mlstm-fp32"),
+    pytest.param(ops.mlstm, mlstm_inputs, "tf32", 4 * 2**-10, id="mlstm-tf32"),
+    pytest.param(ops.mlstm, mlstm_inputs, "bf16", 4 * 2**-9, id="mlstm-bf16"),
+    pytest.param(ops.slstm, slstm_inputs, "fp32", 2e-6, id="slstm-fp32"),
+    pytest.param(ops.slstm, slstm_inputs, "tf32", 5e-4, id="slstm-tf32"),
+    pytest.param(ops.slstm, slstm_inputs, "bf16", 1e-3, id="slstm-bf16"),
+]
+
+
+@pytest.mark.parametrize(("run", "inputs", "precision", "bound"), BOUNDS)
 def test_precisions_by_norm(run, inputs, precision: str, bound: float) -> None:
     double = inputs(3, 256)
     truth = outputs_and_gradients(run, double)
     single = [x.float() for x in double]
     got = outputs_and_gradients(run, single, backend="triton", precision=precision)
-    for one, other in zip(got, truth, strict=True):
-        assert (one - other).norm() <= bound * other.norm()
+    # What df of the mLSTM sums up cancels, so that more of it is rounding.
+    bounds = [bound] * 5 + [5 * bound]
+    for one, other, least in zip(got, truth, bounds[: len(got)], strict=True):
+        assert (one - other).norm() <= least * other.norm()
 
 
 @pytest.mark.parametrize(("run", "inputs"), CELLS)

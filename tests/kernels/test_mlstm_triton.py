@@ -20,6 +20,9 @@ FOLDER = Path(os.environ.get("XLSTM_TS_GOLDEN", Path(__file__).parents[3] / "sha
 GOLDEN = sorted(path.name for path in FOLDER.glob("mlstm_*.npz"))
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 NAMES = ("q", "k", "v", "i", "f")
+# Where input gates are open the denominator crosses zero and magnifies what is rounded. On a device
+# exp is off by 2 ulp and a quotient by 1, in the interpreter both are rounded once.
+BOUND = 2e-5 if DEVICE == "cuda" else 5e-6
 
 
 class Case(NamedTuple):
@@ -161,7 +164,7 @@ def test_golden(name: str, segments: int) -> None:
             assert got.pop(key).abs().max() < 1e-6
             true.pop(key)
         true["di"] = got["di"] = true["df"] = got["df"] = torch.zeros(1)
-    assert beyond(errors(got, true), 1e-4 if extreme else 5e-6) == {}
+    assert beyond(errors(got, true), 1e-4 if extreme else BOUND) == {}
 
 
 GRID = [
@@ -187,7 +190,7 @@ GRID = [
 def test_equals_reference(T, K, V, state, mask, segments) -> None:
     case = make_case(T, K, V, state=state, mask=mask, B=1 if T == 500 else 2)
     got = run(case, segments=segments)
-    assert beyond(errors(got, truth(case, got["m"])), 5e-6) == {}
+    assert beyond(errors(got, truth(case, got["m"])), BOUND) == {}
 
 
 def test_uninitialised_memory_is_nan() -> None:
@@ -200,7 +203,7 @@ def test_gates_that_hardly_forget_add_up() -> None:
     case.inputs[3][:, 1:] = -20
     case.inputs[4][:] = 8.8
     got = run(case)
-    assert beyond(errors(got, truth(case, got["m"])), 5e-6) == {}
+    assert beyond(errors(got, truth(case, got["m"])), BOUND) == {}
 
 
 @pytest.mark.parametrize(
@@ -209,7 +212,7 @@ def test_gates_that_hardly_forget_add_up() -> None:
 def test_tiling_changes_nothing(chunk: int, block: int) -> None:
     case = make_case(90, 16, 32, state=True, mask=True, B=1)
     got = run(case, tiling=Tiling(chunk=chunk, value_block=block, warps=4, stages=1), segments=2)
-    assert beyond(errors(got, truth(case, got["m"])), 5e-6) == {}
+    assert beyond(errors(got, truth(case, got["m"])), BOUND) == {}
 
 
 @pytest.mark.parametrize("segments", [1, 3])
@@ -220,7 +223,7 @@ def test_gradients_of_the_final_memory_may_be_missing(given: str, segments: int)
         dc=case.dc if given == "dc" else None, dn=case.dn if given == "dn" else None
     )
     got = run(case, segments=segments)
-    assert beyond(errors(got, truth(case, got["m"])), 5e-6) == {}
+    assert beyond(errors(got, truth(case, got["m"])), BOUND) == {}
     assert ("dc0" in got) == (case.state is not None)
 
 
