@@ -92,6 +92,58 @@ def test_twenty_shapes_compile_nothing_new(run, inputs) -> None:
     assert compiled == []
 
 
+def start(run, inputs, T: int) -> dict[str, object]:
+    """Return a mask, and the state after a few other steps."""
+    with torch.no_grad():
+        _, state = run(*(x.float() for x in inputs(2, 20)), backend="triton")
+    return {"state": state, "mask": torch.rand(2, T, device="cuda") > 0.3}
+
+
+@pytest.mark.parametrize(("run", "inputs"), CELLS)
+def test_segments_with_mask_and_state_compile_nothing_new(run, inputs) -> None:
+    from triton import knobs
+
+    compiled = []
+    before = knobs.runtime.jit_post_compile_hook
+    try:
+        for T in (1000, 3000, 2048, 2049, 4100):  # the first two warm up, one on each side of 2048
+            single = [x.float() for x in inputs(2, T)]
+            options = start(run, inputs, T)
+            if T == 2048:
+                knobs.runtime.jit_post_compile_hook = lambda **found: compiled.append(found)
+            got = outputs_and_gradients(run, single, backend="triton", **options)
+            assert all(x.isfinite().all() for x in got)
+    finally:
+        knobs.runtime.jit_post_compile_hook = before
+    assert compiled == []
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="no second CUDA device")
+@pytest.mark.parametrize(("run", "inputs"), CELLS)
+def test_another_device_than_the_current_one(run, inputs) -> None:
+    single = [x.float() for x in inputs(2, 70)]
+    first, second = (
+        outputs_and_gradients(run, [x.to(device) for x in single], backend="triton")
+        for device in ("cuda:0", "cuda:1")
+    )
+    for one, other in zip(first, second, strict=True):
+        torch.testing.assert_close(one.cpu(), other.cpu())
+
+
+def far_apart(x: torch.Tensor) -> torch.Tensor:
+    """Return `x` with more elements from one series to the next than 32 bits count."""
+    step = 2**31 + 16 * 5
+    room = torch.empty(step * (len(x) - 1) + x[0].numel(), dtype=x.dtype, device=x.device)
+    return room.as_strided(x.shape, (step, *x.stride()[1:])).copy_(x)
+
+
+@pytest.mark.parametrize(("run", "inputs"), CELLS)
+def test_strides_beyond_32_bits(run, inputs) -> None:
+    first, *others = (x.half() for x in inputs(2, 20))
+    expected, got = (run(x, *others, backend="triton")[0] for x in (first, far_apart(first)))
+    assert torch.equal(got, expected)
+
+
 def square(run, **options):
     return lambda *leaves: run(*leaves, **options)[0].square().mean()
 
