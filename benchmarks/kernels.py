@@ -13,6 +13,7 @@ import importlib
 import sys
 from collections.abc import Callable
 from datetime import date
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -39,7 +40,11 @@ OFFICIAL_CHUNKS = (64, 128, 256)
 # Longest sequences that the quadratic and the step-by-step peers are asked to do.
 ATTENTION_LIMIT, LSTM_LIMIT = 16384, 16384
 
-Run = Callable[[], Tensor]
+# Device cycles of sleep before a sample, some 2 ms: by its end the launches of a
+# small shape stand in the queue, and what is timed is the device and not the host.
+SLEEP = 1 << 22
+
+Run = tuple[Callable[[], Tensor], list[Tensor]]  # a forward pass, and what it takes gradients of
 Shape = tuple[int, int, int, int]
 # Bars of forward+backward: at least so many times faster, or so much of the floor.
 OFFICIAL_BARS = {(1024, 1024, 4, 64): 2.5, (8, 8192, 64, 64): 2.5}
@@ -71,7 +76,8 @@ def main() -> int:
 
 def _mlstm_rows(report: Report, shape: Shape, bandwidth: float) -> list[tuple[object, ...]]:
     """Measure one shape; report its figures, return the lines of the table."""
-    runs = {"ours": _ours(shape), "torch": _ours(shape, backend="torch"), **_peers(shape)}
+    peers = _peers(report, shape)
+    runs = {"ours": _ours(shape), "torch": _ours(shape, backend="torch"), **peers}
     times = {name: _seconds(run) for name, run in runs.items()}
     official = [time for name, time in times.items() if name.startswith("mlstm_kernels")]
     for part, label in enumerate(("forward", "forward+backward")):
@@ -109,8 +115,8 @@ def _slstm_rows(report: Report) -> list[tuple[object, ...]]:
 
     compiled = torch.compile(loop)
     runs: dict[str, Run] = {
-        "ours": lambda: slstm(x, r, b, precision="bf16")[0],
-        "compiled loop": lambda: compiled(x, r, b),
+        "ours": (lambda: slstm(x, r, b, precision="bf16")[0], [x, r, b]),
+        "compiled loop": (lambda: compiled(x, r, b), [x, r, b]),
         "LSTM": _lstm(SCAN_SHAPE),
     }
     times = {name: _seconds(run) for name, run in runs.items()}
@@ -133,41 +139,48 @@ def _inputs(shape: Shape, *, heads_first: bool = False) -> list[Tensor]:
 
 def _ours(shape: Shape, *, backend: str = "auto") -> Run:
     inputs = _inputs(shape)
-    return lambda: mlstm(*inputs, backend=backend, precision="bf16")[0]
+    return lambda: mlstm(*inputs, backend=backend, precision="bf16")[0], inputs
 
 
-def _peers(shape: Shape) -> dict[str, Run]:
+def _peers(report: Report, shape: Shape) -> dict[str, Run]:
     """Return what can be measured beside the kernels at this length."""
     _, T, _, _ = shape
     peers: dict[str, Run] = {}
     if T <= LSTM_LIMIT:
         peers["LSTM"] = _lstm(shape)
+    else:
+        report.note(f"{shape}: no LSTM beyond {LSTM_LIMIT} steps")
     if T <= ATTENTION_LIMIT:
         q, k, v, *_ = _inputs(shape, heads_first=True)
-        peers["attention"] = lambda: F.scaled_dot_product_attention(q, k, v, is_causal=True)
-    return peers | _official(shape)
+        run = partial(F.scaled_dot_product_attention, q, k, v, is_causal=True)
+        peers["attention"] = run, [q, k, v]
+    else:
+        report.note(f"{shape}: no attention beyond {ATTENTION_LIMIT} steps")
+    return peers | _official(report, shape)
 
 
 def _lstm(shape: Shape) -> Run:
     B, T, H, D = shape
     layer = nn.LSTM(H * D, H * D, batch_first=True, device=DEVICE, dtype=DTYPE)
     x = torch.randn(B, T, H * D, device=DEVICE, dtype=DTYPE, requires_grad=True)
-    return lambda: layer(x)[0]
+    return lambda: layer(x)[0], [x, *layer.parameters()]
 
 
-def _official(shape: Shape) -> dict[str, Run]:
+def _official(report: Report, shape: Shape) -> dict[str, Run]:
     """Return the chunkwise kernels of `mlstm_kernels`, one for each chunk that runs here."""
     try:
         module = importlib.import_module("mlstm_kernels.torch.chunkwise.triton_xl_chunk")
-    except ImportError:
+    except ImportError as error:
+        report.note(f"{shape}: no mlstm_kernels, {error}")
         return {}
     inputs = _inputs(shape, heads_first=True)
     runs: dict[str, Run] = {}
     for chunk in OFFICIAL_CHUNKS:
         run = _official_run(module, inputs, chunk)
         try:
-            run().sum().backward()
-        except Exception:  # it refuses lengths, chunks and versions of Triton in many ways
+            _both(run)()
+        except Exception as error:  # it refuses lengths, chunks and versions of Triton in many ways
+            report.note(f"{shape}: no mlstm_kernels in chunks of {chunk}, {error!r:.200}")
             continue
         runs[f"mlstm_kernels, chunk {chunk}"] = run
     return runs
@@ -175,7 +188,7 @@ def _official(shape: Shape) -> dict[str, Run]:
 
 def _official_run(module: object, inputs: list[Tensor], chunk: int) -> Run:
     kernel = module.mlstm_chunkwise__xl_chunk  # type: ignore[attr-defined]
-    return lambda: kernel(*inputs, chunk_size=chunk, autocast_kernel_dtype=DTYPE)
+    return lambda: kernel(*inputs, chunk_size=chunk, autocast_kernel_dtype=DTYPE), inputs
 
 
 def _seconds(run: Run, *, rounds: int = 20) -> tuple[float, float]:
@@ -183,12 +196,21 @@ def _seconds(run: Run, *, rounds: int = 20) -> tuple[float, float]:
 
     def forward() -> None:
         with torch.no_grad():
-            run()
+            run[0]()
+
+    return _median(forward, rounds), _median(_both(run), rounds)
+
+
+def _both(run: Run) -> Callable[[], None]:
+    """Return forward and backward, from a dense gradient and into none that is kept."""
+    forward, inputs = run
+    with torch.no_grad():
+        dh = torch.randn_like(forward())
 
     def both() -> None:
-        run().sum().backward()
+        torch.autograd.grad(forward(), inputs, dh)
 
-    return _median(forward, rounds), _median(both, rounds)
+    return both
 
 
 def _median(run: Callable[[], None], rounds: int) -> float:
@@ -197,6 +219,7 @@ def _median(run: Callable[[], None], rounds: int) -> float:
     samples = []
     for _ in range(rounds):
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        torch.cuda._sleep(SLEEP)  # type: ignore[attr-defined]
         start.record()
         run()
         end.record()

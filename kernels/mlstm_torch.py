@@ -26,6 +26,10 @@ from xlstm_ts.kernels.states import MLSTMState
 # the gradients. Over more steps than this it is summed in float64, which costs a sixth more time.
 LONGEST_SINGLE_SUM = 32
 
+# A forget gate at -inf resets the memory, but 0 * -inf is no number. This does the same, and leaves
+# running sums of log f digits enough to find the stabiliser from.
+LEAST_LOG_F = -1e6
+
 
 def step(
     q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, *, state: MLSTMState
@@ -92,7 +96,7 @@ def forward(
     """
     B, T, H, V = v.shape
     spans = _spans(T, chunk_size)
-    rows_i, log_f = _rows(i), logsigmoid(_rows(f))
+    rows_i, log_f = _rows(i), _log_forget(_rows(f))
     h, d = torch.empty_like(v), torch.empty_like(rows_i)
     memories = v.new_empty(len(spans) + 1, B * H, q.shape[-1], V + 1)
     stabilisers = v.new_empty(len(spans) + 1, B * H, 1)
@@ -125,7 +129,7 @@ def backward(
     """Return the gradients of all inputs of `forward`, from those of outputs, C and n."""
     h, d, memories, stabilisers = saved
     rows_i, rows_f = _rows(i), _rows(f)
-    log_f = logsigmoid(rows_f)
+    log_f = _log_forget(rows_f)
     dq, dk, dv = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
     di, df = torch.empty_like(rows_i), torch.empty_like(rows_f)
     dmemory = _join(dc, dn)
@@ -176,6 +180,10 @@ class _Grads(NamedTuple):
     v: Tensor
     i: Tensor
     f: Tensor
+
+
+def _log_forget(f: Tensor) -> Tensor:
+    return logsigmoid(f).clamp_min(LEAST_LOG_F)
 
 
 def _gates(i: Tensor, log_f: Tensor, m: Tensor) -> _Gates:

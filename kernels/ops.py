@@ -3,7 +3,7 @@
 Everything above the kernels imports this module and no other. Over a sequence a cell is an opaque
 operator (`mlstm_op`, `slstm_op`) on one of two paths (`backends`): plain torch sees tensors of one
 dtype and absent steps already written as gates (i = -inf, f = inf), the Triton kernels read any
-dtype and the mask. While a graph is exported, plain torch is taken apart instead.
+dtype and the mask. While a graph is exported, plain torch is taken apart instead, on any device.
 
 Gates are pre-activations: the input gate is exponential, the forget gate a sigmoid. Beck et al.
 (2024), "xLSTM: Extended Long Short-Term Memory", arXiv:2405.04517, equations 8 to 27.
@@ -20,6 +20,7 @@ from xlstm_ts.kernels import mlstm_op, mlstm_torch, slstm_op, slstm_torch
 from xlstm_ts.kernels.backends import Backend, slstm_fits, use_triton
 from xlstm_ts.kernels.checks import (
     check_choice,
+    check_kernels,
     check_mask,
     check_mlstm,
     check_shape,
@@ -94,11 +95,12 @@ def mlstm(
     Raises
     ------
     ValueError
-        If a shape, a dtype, the form or the chunk size does not fit.
+        If a shape, a dtype or an option does not fit.
     BackendError
         If `backend="triton"` cannot run; it says why.
     """
-    check_choice(form, chunk_size)
+    check_choice(form, chunk_size, segments)
+    check_kernels(precision, tiling, kinds=(Tiling, Tiling))
     check_mlstm(q, k, v, i, f, sequence=True)
     check_mask(mask, q.shape[:2])
     dtype = compute_dtype(q, k, v, i, f, *(state or ()))
@@ -106,13 +108,14 @@ def mlstm(
         state = _mlstm_state(state, q, v, dtype=dtype)
     head = max(q.shape[-1], v.shape[-1])
     with full_precision(q):
-        if use_triton(backend, q, dtype=dtype, head=head):
+        exporting = torch.compiler.is_exporting()
+        if not exporting and use_triton(backend, q, dtype=dtype, head=head):
             sizes = None if tiling is None else (*tiling[0], *tiling[1])
             plan = mlstm_op.Plan(0, precision, segments, sizes)
             return mlstm_op.run(q, k, v, i, f, state=state, mask=mask, plan=plan)
         inputs = _present(*(x.to(dtype) for x in (q, k, v, i, f)), mask=mask)
         size = _chunk_size(q.shape[1], head, form=form, chunk_size=chunk_size)
-        if torch.compiler.is_exporting():
+        if exporting:
             start = mlstm_op.start(state, inputs[0], inputs[2])
             final, saved = mlstm_torch.forward(*inputs, state=start, chunk_size=size)
             return saved.h.to(v.dtype), final
@@ -209,10 +212,11 @@ def slstm(
     Raises
     ------
     ValueError
-        If a shape or a dtype does not fit.
+        If a shape, a dtype or an option does not fit.
     BackendError
         If `backend="triton"` cannot run; it says why.
     """
+    check_kernels(precision, tiling, kinds=(ScanTiling,))
     check_slstm(x, r, b, sequence=True)
     check_mask(mask, x.shape[:2])
     dtype = compute_dtype(x, r, b, *(state or ()))
@@ -220,13 +224,16 @@ def slstm(
         state = _slstm_state(state, x, dtype=dtype)
     head = x.shape[-1]
     with full_precision(x):
-        if use_triton(backend, x, dtype=dtype, head=head) and slstm_fits(
-            backend, x, head=head, precision=precision
+        exporting = torch.compiler.is_exporting()
+        if (
+            not exporting
+            and use_triton(backend, x, dtype=dtype, head=head)
+            and slstm_fits(backend, x, head=head, precision=precision)
         ):
             plan = slstm_op.Plan(True, precision, tiling)
             return slstm_op.run(x, r, b, state=state, mask=mask, plan=plan)
         gates, r, b = _present_gates(x.to(dtype), mask=mask), r.to(dtype), b.to(dtype)
-        if torch.compiler.is_exporting():
+        if exporting:
             start = slstm_op.start(state, gates)
             final, saved = slstm_torch.forward(gates, r, b, state=start, mask=mask)
             return saved.h.to(x.dtype), final

@@ -74,9 +74,9 @@ def forward_kernel(
     D: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr, UNIT: tl.constexpr,
     PRECISION: tl.constexpr, DOT: tl.constexpr,
 ):  # fmt: skip
-    """Scan forward; grid `(H, programs of ROWS series)`, state and saved tensors contiguous."""
-    head, heads = tl.program_id(0), tl.num_programs(0)
-    row = (tl.program_id(1) * ROWS + tl.arange(0, ROWS)).to(tl.int64)[:, None]  # [ROWS, 1]
+    """Scan forward; grid `(programs of ROWS series, H)`, state and saved tensors contiguous."""
+    head, heads = tl.program_id(1), tl.num_programs(1)
+    row = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)[:, None]  # [ROWS, 1]
     unit = tl.arange(0, BLOCK)
     ok = (row < B) & (unit[None, :] < D)  # [ROWS, BLOCK]
     plane = tl.cast(B, tl.int64) * heads * D  # of one number per unit
@@ -192,8 +192,8 @@ def backward_kernel(
     PRECISION: tl.constexpr, DOT: tl.constexpr,
 ):  # fmt: skip
     """Scan backward on the same grid, with the true gradient: only m is held fixed."""
-    head, heads = tl.program_id(0), tl.num_programs(0)
-    row = (tl.program_id(1) * ROWS + tl.arange(0, ROWS)).to(tl.int64)[:, None]  # [ROWS, 1]
+    head, heads = tl.program_id(1), tl.num_programs(1)
+    row = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)[:, None]  # [ROWS, 1]
     unit = tl.arange(0, BLOCK)
     ok = (row < B) & (unit[None, :] < D)  # [ROWS, BLOCK]
     plane = tl.cast(B, tl.int64) * heads * D

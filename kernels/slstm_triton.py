@@ -86,7 +86,7 @@ def forward(
         gates = torch.empty(T, 4, H, B, D, dtype=torch.float32, device=x.device)
         saved = Saved(gates, gates.new_empty(T + 1, 2, H, B, D))
     with torch.cuda.device_of(x):
-        forward_kernel[(H, triton.cdiv(B, tiling.rows))](
+        forward_kernel[_grid(B, H, tiling)](
             x_ptr=x,
             r_ptr=r.contiguous(),
             b_ptr=b.contiguous(),
@@ -144,7 +144,7 @@ def backward(
     B, T, H, D = h.shape
     dx, dstate = h.new_empty(B, T, 4, H, D), _memories(h, B, H, D)
     with torch.cuda.device_of(h):
-        backward_kernel[(H, triton.cdiv(B, tiling.rows))](
+        backward_kernel[_grid(B, H, tiling)](
             dh_ptr=dh,
             r_ptr=r.contiguous(),
             **state_arguments("dhT_ptr dcT_ptr dnT_ptr", dfinal),
@@ -162,6 +162,11 @@ def backward(
     before = torch.cat((h0[:, None], h[:, :-1]), 1).float()
     dr = torch.einsum("btgho,bthi->hgoi", dx.float(), before)
     return dx, dr, dx.sum((0, 1), dtype=torch.float32), dstate
+
+
+def _grid(batch: int, heads: int, tiling: ScanTiling) -> tuple[int, int]:
+    """Return programs by series and heads: CUDA bounds all axes but the first, at 65,535."""
+    return triton.cdiv(batch, tiling.rows), heads
 
 
 def _launch(dim: int, tiling: ScanTiling, precision: Precision) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """One operator, two paths: the choice, its refusals, and what torch makes of the operator."""
 
 import warnings
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -11,27 +12,36 @@ from xlstm_ts.kernels import backends, mlstm_op, ops, slstm_op
 from xlstm_ts.kernels.states import MLSTMState, SLSTMState
 from xlstm_ts.kernels.tiling import ScanTiling, Tiling
 
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 B, T, H, D = 2, 21, 2, 8
+
+
+def draw(*shape: int) -> torch.Tensor:
+    return torch.randn(shape).to(DEVICE)
+
+
+def draw_mask() -> torch.Tensor:
+    return (torch.rand(B, T) > 0.3).to(DEVICE)
 
 
 def mlstm_inputs(length: int = T) -> list[torch.Tensor]:
     torch.manual_seed(0)
-    vectors = [torch.randn(B, length, H, D) for _ in range(3)]
-    return [*vectors, torch.randn(B, length, H) - 2, torch.randn(B, length, H) + 3]
+    vectors = [draw(B, length, H, D) for _ in range(3)]
+    return [*vectors, draw(B, length, H) - 2, draw(B, length, H) + 3]
 
 
 def slstm_inputs(length: int = T) -> list[torch.Tensor]:
     torch.manual_seed(0)
-    return [torch.randn(B, length, 4, H, D), torch.randn(H, 4, D, D) / D, torch.randn(4, H, D)]
+    return [draw(B, length, 4, H, D), draw(H, 4, D, D) / D, draw(4, H, D)]
 
 
 def mlstm_state() -> MLSTMState:
-    return MLSTMState(torch.randn(B, H, D, D), torch.randn(B, H, D), torch.randn(B, H))
+    return MLSTMState(draw(B, H, D, D), draw(B, H, D), draw(B, H))
 
 
 def slstm_state() -> SLSTMState:
-    h, c, m = (torch.randn(B, H, D) for _ in range(3))
-    return SLSTMState(h, c, torch.rand(B, H, D) + 1, m)
+    h, c, m = (draw(B, H, D) for _ in range(3))
+    return SLSTMState(h, c, draw(B, H, D).abs() + 1, m)
 
 
 CELLS = [
@@ -51,7 +61,7 @@ def everything(run, inputs, state, mask, **options) -> list[torch.Tensor]:
     else:
         parts = [final.h, final.c / final.n]
     torch.manual_seed(1)
-    loss = sum((torch.randn(part.shape) * part).sum() for part in (h, *parts))
+    loss = sum((draw(*part.shape) * part).sum() for part in (h, *parts))
     return [h, *parts, *torch.autograd.grad(loss, leaves)]
 
 
@@ -60,7 +70,7 @@ def everything(run, inputs, state, mask, **options) -> list[torch.Tensor]:
 @pytest.mark.parametrize(("run", "inputs", "state"), CELLS)
 def test_both_paths_agree(run, inputs, state, started: bool, masked: bool) -> None:
     start = state() if started else None
-    mask = torch.rand(B, T) > 0.3 if masked else None
+    mask = draw_mask() if masked else None
     torch_path, triton_path = (
         everything(run, inputs(), start, mask, backend=backend) for backend in ("torch", "triton")
     )
@@ -88,7 +98,7 @@ def test_operators_pass_torch_s_own_check(started: bool, triton: bool) -> None:
     def leaves(parts):
         return [part.requires_grad_() for part in parts]
 
-    mask = torch.rand(B, T) > 0.3 if triton else None
+    mask = draw_mask() if triton else None
     start = leaves(mlstm_state()) if started else [None] * 3
     plan = mlstm_op.Plan(0 if triton else 16)
     opcheck(mlstm_op._mlstm, (*leaves(mlstm_inputs()), *start, mask, *plan))
@@ -119,15 +129,35 @@ def test_compiled_graphs_take_any_length(run, inputs, state, backend: str) -> No
     assert len(graphs) == 1
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="asks a device that is made up")
+@pytest.mark.parametrize("room", [99 << 10, 1], ids=["fits", "falls back"])
+def test_the_question_for_room_does_not_break_a_graph(monkeypatch, room: int) -> None:
+    torch._dynamo.reset()
+    found = object.__new__(torch.cuda._CudaDeviceProperties)
+    found.shared_memory_per_block_optin = room
+    monkeypatch.setattr(torch.cuda, "_lazy_init", lambda: None)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "_get_device_properties", lambda device: found, raising=False)
+    monkeypatch.setattr(ops, "use_triton", lambda backend, *x, **sizes: backend == "auto")
+    monkeypatch.setattr(
+        backends, "_shared_memory", lambda x: backends._device_memory(torch.device("cuda", 0))
+    )
+    compiled = torch.compile(lambda *x: ops.slstm(*x)[0], backend="eager", fullgraph=True)
+    torch.testing.assert_close(
+        compiled(*slstm_inputs()), ops.slstm(*slstm_inputs(), backend="torch")[0]
+    )
+
+
 @pytest.mark.parametrize(("run", "inputs", "state"), CELLS)
-def test_exported_graphs_are_plain_torch(run, inputs, state) -> None:
+@pytest.mark.parametrize("backend", ["auto", "torch", "triton"])
+def test_exported_graphs_are_plain_torch(run, inputs, state, backend: str) -> None:
     class Cell(torch.nn.Module):
         def forward(self, *parts):
-            return run(*parts)[0]
+            return run(*parts, backend=backend)[0]
 
     with torch.no_grad():
         program = torch.export.export(Cell(), tuple(inputs()))
-        expected = run(*inputs())[0]
+        expected = run(*inputs(), backend="torch")[0]
     assert "xlstm_ts" not in program.graph_module.code
     torch.testing.assert_close(program.module()(*inputs()), expected)
 
@@ -140,17 +170,59 @@ def test_impossible_choices_name_the_cure(run, inputs, state, monkeypatch) -> No
         run(*(x.double() for x in inputs()), backend="triton")
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     with pytest.raises(BackendError, match="needs a CUDA device, got tensors on cpu"):
-        run(*inputs(), backend="triton")
+        run(*(x.cpu() for x in inputs()), backend="triton")
     monkeypatch.setattr(backends, "find_spec", lambda name: None)
     with pytest.raises(BackendError, match="package triton"):
         run(*inputs(), backend="triton")
 
 
 def test_large_heads_are_refused() -> None:
-    wide = [torch.randn(1, 3, 1, 129) for _ in range(3)]
-    gates = [torch.randn(1, 3, 1) for _ in range(2)]
+    wide = [draw(1, 3, 1, 129) for _ in range(3)]
+    gates = [draw(1, 3, 1) for _ in range(2)]
     with pytest.raises(BackendError, match="at most 128, got 129"):
         ops.mlstm(*wide, *gates, backend="triton")
+
+
+class OnCuda(NamedTuple):
+    is_cuda: bool = True
+    device: torch.device = torch.device("cuda", 0)
+
+
+def test_auto_says_once_why_a_gpu_does_without(monkeypatch) -> None:
+    def chosen(dtype=torch.float32, head=64):
+        return backends.use_triton("auto", OnCuda(), dtype=dtype, head=head)
+
+    backends._warn_once.cache_clear()
+    with pytest.warns(RuntimeWarning, match=r"at most 128, got 129: take more and smaller heads"):
+        assert not chosen(head=129)
+    assert not chosen(head=129)
+    assert not chosen(dtype=torch.float64)
+    assert chosen()
+    monkeypatch.setattr(backends, "find_spec", lambda name: None)
+    with pytest.warns(RuntimeWarning, match="pip install triton"):
+        assert not chosen()
+
+
+class Part(NamedTuple):
+    gcnArchName: str  # noqa: N815 - torch's name
+
+
+@pytest.mark.parametrize(
+    ("part", "runs"),
+    [("gfx942:sramecc+:xnack-", True), ("gfx950", True), ("gfx90a", False), ("gfx1100", False)],
+)
+def test_of_amd_the_parts_that_are_tiled_for(monkeypatch, part: str, runs: bool) -> None:
+    monkeypatch.setattr(torch.version, "hip", "7.0")
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: Part(part))
+    backends._warn_once.cache_clear()
+    sizes = {"dtype": torch.float32, "head": 64}
+    if runs:
+        assert backends.use_triton("auto", OnCuda(), **sizes)
+        return
+    with pytest.warns(RuntimeWarning, match=f"gfx95x of AMD, got {part}"):
+        assert not backends.use_triton("auto", OnCuda(), **sizes)
+    with pytest.raises(BackendError, match=f"got {part}; use backend='auto'"):
+        backends.use_triton("triton", OnCuda(), **sizes)
 
 
 def test_what_does_not_fit_falls_back_and_says_so_once(monkeypatch) -> None:

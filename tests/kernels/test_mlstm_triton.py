@@ -20,6 +20,9 @@ FOLDER = Path(os.environ.get("XLSTM_TS_GOLDEN", Path(__file__).parents[3] / "sha
 GOLDEN = sorted(path.name for path in FOLDER.glob("mlstm_*.npz"))
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 NAMES = ("q", "k", "v", "i", "f")
+# Where input gates are open the denominator crosses zero and magnifies what is rounded. On a device
+# exp is off by 2 ulp and a quotient by 1, in the interpreter both are rounded once.
+BOUND = 2e-5 if DEVICE == "cuda" else 5e-6
 
 
 class Case(NamedTuple):
@@ -161,7 +164,7 @@ def test_golden(name: str, segments: int) -> None:
             assert got.pop(key).abs().max() < 1e-6
             true.pop(key)
         true["di"] = got["di"] = true["df"] = got["df"] = torch.zeros(1)
-    assert beyond(errors(got, true), 1e-4 if extreme else 5e-6) == {}
+    assert beyond(errors(got, true), 1e-4 if extreme else BOUND) == {}
 
 
 GRID = [
@@ -187,7 +190,7 @@ GRID = [
 def test_equals_reference(T, K, V, state, mask, segments) -> None:
     case = make_case(T, K, V, state=state, mask=mask, B=1 if T == 500 else 2)
     got = run(case, segments=segments)
-    assert beyond(errors(got, truth(case, got["m"])), 5e-6) == {}
+    assert beyond(errors(got, truth(case, got["m"])), BOUND) == {}
 
 
 def test_uninitialised_memory_is_nan() -> None:
@@ -200,7 +203,7 @@ def test_gates_that_hardly_forget_add_up() -> None:
     case.inputs[3][:, 1:] = -20
     case.inputs[4][:] = 8.8
     got = run(case)
-    assert beyond(errors(got, truth(case, got["m"])), 5e-6) == {}
+    assert beyond(errors(got, truth(case, got["m"])), BOUND) == {}
 
 
 @pytest.mark.parametrize(
@@ -209,7 +212,7 @@ def test_gates_that_hardly_forget_add_up() -> None:
 def test_tiling_changes_nothing(chunk: int, block: int) -> None:
     case = make_case(90, 16, 32, state=True, mask=True, B=1)
     got = run(case, tiling=Tiling(chunk=chunk, value_block=block, warps=4, stages=1), segments=2)
-    assert beyond(errors(got, truth(case, got["m"])), 5e-6) == {}
+    assert beyond(errors(got, truth(case, got["m"])), BOUND) == {}
 
 
 @pytest.mark.parametrize("segments", [1, 3])
@@ -220,7 +223,7 @@ def test_gradients_of_the_final_memory_may_be_missing(given: str, segments: int)
         dc=case.dc if given == "dc" else None, dn=case.dn if given == "dn" else None
     )
     got = run(case, segments=segments)
-    assert beyond(errors(got, truth(case, got["m"])), 5e-6) == {}
+    assert beyond(errors(got, truth(case, got["m"])), BOUND) == {}
     assert ("dc0" in got) == (case.state is not None)
 
 
@@ -251,17 +254,22 @@ def strided(x: torch.Tensor, layout: str) -> torch.Tensor:
 def test_layout_changes_nothing(layout: str) -> None:
     case = make_case(20, 8, 24, mask=True, H=2)
     expected = run(case)
-    inputs = [strided(x, layout) for x in case.inputs]
-    mask = torch.cat((case.mask, case.mask), -1)[:, :20] if layout == "slice" else case.mask
-    got = run(case._replace(inputs=inputs, dh=strided(case.dh, layout), mask=mask))
+    # Laid out after the cast, which would make a slice dense; the second one in `run` does nothing.
+    *inputs, dh = (strided(move(x), layout) for x in (*case.inputs, case.dh))
+    assert not any(move(x).is_contiguous() for x in (*inputs, dh))
+    mask = move(torch.cat((case.mask, case.mask), -1))[:, :20] if layout == "slice" else case.mask
+    got = run(case._replace(inputs=inputs, dh=dh, mask=mask))
     for name, value in expected.items():
         assert torch.equal(got[name], value), name
 
 
-def test_cotangent_may_be_expanded() -> None:
+@pytest.mark.parametrize("shape", [(1,), (16,), (2, 1, 1, 16)], ids=str)
+def test_cotangent_may_be_expanded(shape: tuple[int, ...]) -> None:
     case = make_case(20, 16, 16)
-    expected = run(case._replace(dh=torch.ones_like(case.dh)))
-    got = run(case._replace(dh=torch.ones((), dtype=torch.float64).expand(case.dh.shape)))
+    dh = move(draw(*shape)).expand(case.dh.shape)
+    assert move(dh).stride(1) == 0
+    expected = run(case._replace(dh=dh.contiguous()))
+    got = run(case._replace(dh=dh))
     for name, value in expected.items():
         assert torch.equal(got[name], value), name
 

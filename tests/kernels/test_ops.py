@@ -5,6 +5,7 @@ import torch
 
 from xlstm_ts.kernels import ops, reference
 from xlstm_ts.kernels.states import MLSTMState, SLSTMState
+from xlstm_ts.kernels.tiling import ScanTiling, Tiling
 
 
 def draw(*shape: int) -> torch.Tensor:
@@ -76,6 +77,30 @@ def test_mlstm_equals_reference(form, T, K, V, state, mask) -> None:
     ):
         size = max(1.0, expected.detach().abs().max().item())
         torch.testing.assert_close(got, expected, atol=1e-10 * size, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("backend", "dtype", "bound"),
+    [
+        ("torch", torch.float64, 1e-10),
+        ("torch", torch.float32, 2e-5),
+        ("triton", torch.float32, 2e-5),
+    ],
+)
+@pytest.mark.parametrize("f", [-torch.inf, -1e30])
+@pytest.mark.parametrize("form", ["parallel", "chunkwise"])
+def test_a_closed_forget_gate_resets_the_memory(form, f: float, backend, dtype, bound) -> None:
+    inputs, start, _ = mlstm_case(50, 8, 8, state=True, mask=False)
+    for steps in ([0], [7, 8], range(33, 50)):
+        inputs[4][:, list(steps)] = f
+    case = ([x.to(dtype) for x in inputs], [x.to(dtype) for x in start], None)
+    truth = outputs_and_gradients(
+        reference.mlstm, MLSTMState, *([x.double() for x in part] for part in case[:2]), None
+    )
+    got = outputs_and_gradients(ops.mlstm, MLSTMState, *case, form=form, backend=backend)
+    for one, expected in zip(got, truth, strict=True):
+        size = max(1.0, expected.detach().abs().max().item())
+        torch.testing.assert_close(one.double(), expected, atol=bound * size, rtol=0)
 
 
 @pytest.mark.parametrize("mask", [False, True])
@@ -181,3 +206,46 @@ def test_errors_name_the_argument() -> None:
         ops.mlstm(q, k, v, i, f, form="fast")
     with pytest.raises(ValueError, match="T"):
         ops.mlstm(*(x[:, :0] for x in inputs))
+
+
+GOOD = Tiling(16, 16, 1, 1)
+
+
+@pytest.mark.parametrize("backend", ["torch", "triton"])
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"precision": "bfloat16"},
+        {"segments": 0},
+        {"segments": -1},
+        {"tiling": GOOD},
+        {"tiling": (GOOD,)},
+        {"tiling": (GOOD, tuple(GOOD))},
+        {"tiling": (GOOD, GOOD._replace(chunk=24))},
+        {"tiling": (GOOD._replace(chunk=8), GOOD)},
+        {"tiling": (GOOD, GOOD._replace(value_block=0))},
+        {"tiling": (GOOD, GOOD._replace(warps=3))},
+    ],
+    ids=str,
+)
+def test_options_of_the_mlstm_are_checked(option, backend: str) -> None:
+    inputs, _, _ = mlstm_case(4, 8, 8, state=False, mask=False)
+    with pytest.raises(ValueError, match=f"`{next(iter(option))}`"):
+        ops.mlstm(*inputs, **option, backend=backend)
+
+
+@pytest.mark.parametrize("backend", ["torch", "triton"])
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"precision": "fp16"},
+        {"tiling": (16, 1, 1)},
+        {"tiling": ScanTiling(24, 1, 1)},
+        {"tiling": ScanTiling(16, 1, 0)},
+    ],
+    ids=str,
+)
+def test_options_of_the_slstm_are_checked(option, backend: str) -> None:
+    inputs, _, _ = slstm_case(4, 8, state=False, mask=False)
+    with pytest.raises(ValueError, match=f"`{next(iter(option))}`"):
+        ops.slstm(*inputs, **option, backend=backend)

@@ -191,6 +191,31 @@ def test_nothing_saved_without_a_backward_pass() -> None:
     assert torch.equal(final.c.cpu(), expected[2])
 
 
+def test_grid_has_room_for_any_batch(monkeypatch) -> None:
+    grids = []
+
+    class Kernel:
+        def __getitem__(self, grid):
+            grids.append(grid)
+            return lambda **arguments: None
+
+    for name in ("forward_kernel", "backward_kernel"):
+        monkeypatch.setattr(slstm_triton, name, Kernel())
+    x, r, b = (
+        torch.empty(shape, device="meta")
+        for shape in ((1 << 22, 1, 4, 2, 8), (2, 4, 8, 8), (4, 2, 8))
+    )
+    options = {
+        "state": None,
+        "mask": None,
+        "tiling": slstm_tiling(8, "fp32"),
+        "precision": "fp32",
+    }
+    h, _, saved = slstm_triton.forward(x, r, b, **options)
+    slstm_triton.backward(h, None, r=r, h=h, saved=saved, **options)
+    assert grids == [(1 << 18, 2)] * 2  # CUDA holds 2**31 - 1 programs, and 65,535 on other axes
+
+
 def test_state_carries_a_sequence_on() -> None:
     parts, mask = draw(3, 20, 2, 8, state=True, mask=True)
     whole, last = run(*parts[:3], state=SLSTMState(*parts[3:]), mask=mask)
