@@ -84,5 +84,7 @@ def _of_series(forecaster: XLSTMForecaster, key: Hashable) -> tuple[XLSTM, NDArr
     model, context = forecaster.model_, known[key].values
     if forecaster.pooled_:
         model = copy.deepcopy(model)
+        if np.isnan(context).all(0).any():
+            raise ValueError(f"Series {key!r} has a channel without a reading in its context.")
         model.set_units(*find_units(context))
     return model, context

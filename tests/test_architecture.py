@@ -41,7 +41,11 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     ),
     "xlstm_ts.advice": (set(), {"pandas"}),
     "xlstm_ts.steps": ({"xlstm_ts.advice"}, {"pandas"}),
-    "xlstm_ts.frames": ({"xlstm_ts.advice", "xlstm_ts.steps"}, {"pandas"}),
+    "xlstm_ts.keys": (set(), {"pandas"}),
+    "xlstm_ts.frames": (
+        {"xlstm_ts.advice", "xlstm_ts.keys", "xlstm_ts.steps"},
+        {"pandas"},
+    ),
     "xlstm_ts.units": ({"xlstm_ts.frames"}, set()),
     "xlstm_ts.calibration": (set(), set()),
     "xlstm_ts.seasons": ({"xlstm_ts.frames"}, {"pandas"}),

@@ -73,7 +73,7 @@ FAULTS = {
     "off the grid": (pd.Series(1.0, [0, 2, 4, 5]), "5 at position 3, expected 6"),
     "far future": (
         pd.Series(1.0, HOURS.append(pd.DatetimeIndex(["2200-01-01"]))),
-        "gap of .* before position 50 .*correct the stamp",
+        "gap of .* before position 50 .*correct the time",
     ),
     "far count": (pd.Series(1.0, [0, 1, 2, 10**9]), "1000000000 at position 3"),
     "names as index": (pd.Series([1.0, 2.0], ["a", "b"]), "to_datetime"),
@@ -103,6 +103,24 @@ FAULTS = {
         r"several series put them together by pandas\.concat",
     ),
     "mapping": ({"a": [1.0]}, "is a mapping; put them together"),
+    "periods off their grid": (
+        pd.Series(1.0, pd.PeriodIndex(["2024-01-01 00:00", "2024-01-01 04:00"], freq="3h")),
+        "2024-01-01 04:00 at position 1 is no whole number of steps of 3h",
+    ),
+    "far period": (
+        pd.Series(1.0, pd.PeriodIndex(["2024-01-01", "3024-01-01"], freq="s")),
+        "gap .* before position 1 .*correct the time",
+    ),
+    "no key": (
+        pd.concat(
+            [pd.concat({"a": pd.Series(1.0, HOURS)}), pd.concat({np.nan: pd.Series(1.0, HOURS)})]
+        ),
+        "has no key at position 50; name the series",
+    ),
+    "tuple as key": (
+        pd.DataFrame({"unique_id": [("p", "a")] * 2, "ds": HOURS[:2], "y": 1.0}),
+        r"key \('p', 'a'\) of a series; use text or integers",
+    ),
     "one of many": (
         pd.concat({"a": pd.Series(1.0, HOURS), "b": pd.Series(1.0, HOURS[[0, 1, 1]])}),
         "`y` series `b` has the time .* again at position 2",
@@ -269,6 +287,7 @@ WORKDAYS = DAYS[DAYS.day_of_week < 5]
 MONTHS = pd.date_range("2024-01-01", periods=30, freq="MS")
 JITTER = pd.to_timedelta(RNG.integers(-9, 10, 50), unit="s")
 ROME = pd.date_range("2024-03-20", periods=30, tz="Europe/Rome")
+ACROSS = stepless(pd.date_range("2024-03-30 02:00", periods=60, freq="h", tz="Europe/Rome"))
 ON_A_GRID = {
     "gap": (HOURS.delete(7), "h"),
     "most of a year": (HOURS.append(HOURS + pd.Timedelta("300D")), "h"),
@@ -279,6 +298,8 @@ ON_A_GRID = {
     "month": (MONTHS.delete(3), "MS"),
     "end of month": (pd.date_range("2024", periods=9, freq="ME").delete(3), "ME"),
     "every other day": (DAYS[::2].delete(5), "48h"),
+    "quarter": (MONTHS[::3].delete(3), "QS-JAN"),
+    "hour across spring": (ACROSS.delete(9), "h"),
 }  # fmt: skip
 
 
@@ -352,3 +373,10 @@ def test_season_of_counted_readings() -> None:
     assert season_length(read_panel(np.sin(time * np.pi / 12) + 0.3 * noise)) == 24
     assert season_length(read_panel(noise)) == 1
     assert season_length(read_panel(np.ones(3))) == 1
+
+
+def test_times_that_do_not_exist_are_an_error_with_a_cure() -> None:
+    index = pd.date_range("2024-03-01 02:30", periods=29, freq="D", tz="Europe/Rome")
+    panel = read_panel(pd.Series(1.0, index))
+    with pytest.raises(SeriesError, match=r"summer time .*tz_convert\('UTC'\)"):
+        panel.restore([np.zeros((5, 1))])

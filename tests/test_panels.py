@@ -114,3 +114,21 @@ def test_series_too_short_to_train_on_are_counted() -> None:
 def test_panel_without_one_whole_window_is_refused() -> None:
     with pytest.raises(SeriesError, match="too short: 14 readings"):
         small().fit(pd.concat({"a": wave(14), "b": wave(9)}))
+
+
+def test_a_series_without_a_reading_is_not_guessed_at(fitted: XLSTMForecaster) -> None:
+    silent = PANEL.copy()
+    silent[silent.index.get_level_values(0) == "b"] = np.where(
+        np.arange(90) < 74, PANEL.loc["b"], np.nan
+    )
+    with pytest.warns(SeriesWarning, match="context of 16: its forecast is NaN"):
+        forecast = fitted.predict(silent)
+    assert forecast.loc["b"].isna().all()
+    assert forecast.loc["a"].notna().all()
+
+
+def test_a_constant_series_does_not_stop_the_score(fitted: XLSTMForecaster) -> None:
+    flat = pd.concat({"z": 0 * wave(160)}, names=["machine"]).rename("load")
+    assert fitted.score(pd.concat([PANEL, flat])) == pytest.approx(fitted.score(PANEL))
+    forecasts = [fitted.predict_quantiles(np.full(30, level)) for level in (1.0, 1e-6)]
+    np.testing.assert_allclose(forecasts[1], 1e-6 * forecasts[0], rtol=1e-4)

@@ -155,6 +155,15 @@ def test_single_precision_step_stays_near(span: float) -> None:
         assert (one - other).abs().max() <= 2 * span * eps * other.abs().max()
 
 
+def test_a_far_first_reading_is_forgotten_by_both_forms() -> None:
+    x, observed = series(1000)
+    x[:, 0], observed[:, 0] = 1e8, 1
+    closed = causal_scaling(x, observed, start(2, 3), span=7)
+    torch.testing.assert_close(
+        closed, by_steps(x, observed, start(2, 3), span=7), rtol=1e-6, atol=0
+    )
+
+
 def test_flat_readings_keep_a_scale() -> None:
     x = torch.full((1, 50, 1), 3.0, dtype=torch.float64)
     scaling = causal_scaling(x, torch.ones_like(x), start(1, 1), span=8)

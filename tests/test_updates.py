@@ -68,6 +68,32 @@ def test_times_off_the_grid_are_refused() -> None:
         small().fit(SERIES[:120]).update(shifted)
 
 
+ANOTHER = {
+    "unnamed": (pd.concat({"a": SERIES[:120]}), SERIES[120:], "one unnamed series, .* a panel"),
+    "named": (SERIES[:120], pd.concat({"a": SERIES[120:]}), "a panel, .* one unnamed series"),
+    "zone": (
+        SERIES[:120],
+        SERIES[120:].tz_convert("UTC"),
+        "time zone UTC, what is known has Europe",
+    ),
+    "naive": (SERIES[:120], SERIES[120:].tz_localize(None), "time zone None"),
+    "periods": (
+        SERIES[:120].tz_convert("UTC").tz_localize(None),
+        SERIES[120:].tz_convert("UTC").tz_localize(None).to_period("h"),
+        r"convert it by y\.to_timestamp",
+    ),
+    "far": (SERIES[:120], SERIES[120:].shift(freq="90000D"), "gap of many times its length"),
+}
+
+
+@pytest.mark.parametrize("kind", ANOTHER)
+def test_readings_of_another_kind_are_refused(kind: str) -> None:
+    known, new, message = ANOTHER[kind]
+    forecaster = small().fit(known)
+    with pytest.raises(SeriesError, match=message):
+        forecaster.update(new)
+
+
 def test_a_panel_takes_old_and_new_series() -> None:
     y = pd.concat({"a": SERIES, "b": 5 + SERIES}, names=["machine"])
     hour = y.index.get_level_values(1)

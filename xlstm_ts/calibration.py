@@ -38,7 +38,7 @@ class Calibration(NamedTuple):
 
         With n errors the upper one is the k-th smallest, k = ceil((n + 1) (1 + coverage) / 2): a
         reading exchangeable with the held-out ones then lies above it with a probability of at
-        most (1 - coverage) / 2.
+        most (1 - coverage) / 2, but for what the choice of the weights by the same tail takes away.
 
         Raises
         ------

@@ -39,7 +39,8 @@ def rolling_forecasts(
     context_length : int
         Most readings that a forecast sees; before the first reading everything is missing.
     own_units : bool
-        Put each window in the units of its own readings, for a model of many series.
+        Put each window in the units of its own readings, for a model of many series. A channel
+        without a reading in it is then forecast as NaN.
 
     Returns
     -------
@@ -56,6 +57,9 @@ def rolling_forecasts(
             units = find_units(part) if own_units else UNCHANGED
             readings = torch.as_tensor(units.standardise(part), device=device)
             forecast = model.forecast(readings).cpu().double().numpy()
+            if own_units:  # nothing tells the level of a window without a reading
+                silent = np.asarray(np.isnan(part).all(1))
+                forecast[silent[:, None].repeat(forecast.shape[1], 1)] = np.nan
             center, spread = (each[..., None] for each in units)
             forecasts.append(forecast * spread + center)
     return np.concatenate(forecasts)
@@ -103,25 +107,16 @@ def targets(values: Floats, *, origins: NDArray[np.int64], horizon: int) -> Floa
 def skill(forecast: Floats, naive: Floats, truth: Floats) -> float:
     """Return 1 - MAE / MAE of a naive forecast, averaged over channels; all `(N, H, C)`.
 
-    Only readings that are there for both count, and only channels in which the naive forecast
-    errs at all: beside a perfect one every ratio would be infinite.
-
-    Raises
-    ------
-    SeriesError
-        Where no channel is left.
+    Only readings count that are there and that both forecast, and only channels in which the naive
+    forecast errs at all: beside a perfect one every ratio would be infinite. NaN where there is
+    none.
     """
-    comparable = ~np.isnan(naive + truth)
+    comparable = ~np.isnan(naive + truth + forecast)
     errors, naive_errors = (
         np.where(comparable, np.abs(guess - truth), 0).sum((0, 1)) for guess in (forecast, naive)
     )
     scored = naive_errors > 0
-    if not scored.any():
-        raise SeriesError(
-            "`y` cannot be scored: in no channel does the seasonal-naive forecast err; give a "
-            "series that varies, with readings to compare."
-        )
-    return float(np.mean(1 - errors[scored] / naive_errors[scored]))
+    return float(np.mean(1 - errors[scored] / naive_errors[scored])) if scored.any() else np.nan
 
 
 def mean_skill(
@@ -137,7 +132,7 @@ def mean_skill(
     Parameters
     ----------
     series : iterable of ndarray of float64, shape (T, C)
-        Readings of each; those too short for one forecast do not count.
+        Readings of each; those too short for one forecast, and constant ones, do not count.
     forecast : callable
         Takes readings and origins `(N,)`, returns point forecasts `(N, horizon, C)`.
     first : int
@@ -148,7 +143,7 @@ def mean_skill(
     Raises
     ------
     SeriesError
-        Where no series is long enough.
+        Where no series is long enough, or the seasonal-naive forecast errs in none.
     """
     skills = []
     for values in series:
@@ -162,4 +157,10 @@ def mean_skill(
             f"`y` is too short to score: with its context at least {first + horizon} readings are "
             f"needed, {first} to forecast from and a horizon of {horizon}."
         )
-    return float(np.mean(skills))
+    known = [value for value in skills if not np.isnan(value)]
+    if not known:
+        raise SeriesError(
+            "`y` cannot be scored: in no channel does the seasonal-naive forecast err; give a "
+            "series that varies, with readings to compare."
+        )
+    return float(np.mean(known))

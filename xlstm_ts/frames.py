@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from xlstm_ts import advice
 from xlstm_ts.exceptions import SeriesError, SeriesWarning
+from xlstm_ts.keys import split_series
 from xlstm_ts.steps import complete_index, future_index, gap_between, joined_index
 
 Floats = NDArray[np.float64]
@@ -94,6 +95,11 @@ class Panel:
         return None in self.series
 
     @property
+    def kind(self) -> str:
+        """What came, in words."""
+        return "one unnamed series" if self.is_single else "a panel"
+
+    @property
     def step(self) -> str | None:
         """Step of the index as pandas writes it ("h", "15min"); None where readings are counted."""
         return getattr(self.longest.index, "freqstr", None)
@@ -108,8 +114,14 @@ class Panel:
         Raises
         ------
         SeriesError
-            Where times of a series do not come after those that are known.
+            Where times of a series do not come after those that are known, or one of the two is a
+            panel of named series and the other a single one.
         """
+        if new.is_single != self.is_single:
+            raise SeriesError(
+                f"`{name}` is {new.kind}, what is known is {self.kind}; name a series by "
+                "pandas.concat({'key': y}), or take it out of the panel by y.loc['key']."
+            )
         series = dict(self.series)
         for key, one in new.series.items():
             if key in series:
@@ -210,7 +222,7 @@ def read_panel(
     numbers = np.column_stack(
         [_read_channel(frame.iloc[:, j], name=name) for j in range(frame.shape[1])]
     )
-    parts = _split(pd.DataFrame(numbers, frame.index, list(channels)), name=name)
+    parts = split_series(pd.DataFrame(numbers, frame.index, list(channels)), name=name)
     read = _read_all(
         parts,
         name=name,
@@ -296,21 +308,6 @@ def _read_channel(column: pd.Series[Any], *, name: str) -> Floats:
             f"{advice.for_kind_of_column(column)}."
         )
     return column.to_numpy(dtype=np.float64, na_value=np.nan)
-
-
-def _split(frame: pd.DataFrame, *, name: str) -> dict[Hashable, pd.DataFrame]:
-    """Return the rows of each series, with the time alone as index."""
-    if not isinstance(frame.index, pd.MultiIndex):
-        return {None: frame}
-    *others, last = (level.dtype.kind for level in frame.index.levels)
-    if last not in "Mui" and "M" in others:
-        raise SeriesError(
-            f"`{name}` has the time in level {others.index('M')} of its index; make it the last "
-            "one: y.reorder_levels(...)."
-        )
-    levels: Any = list(range(frame.index.nlevels - 1))
-    groups = frame.groupby(level=levels if len(levels) > 1 else 0, sort=False)
-    return {key: part.droplevel(levels) for key, part in groups}
 
 
 def _read_all(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from xlstm_ts.calibration import intervals
 from xlstm_ts.evaluation import mean_skill, rolling_forecasts
+from xlstm_ts.exceptions import SeriesWarning
 from xlstm_ts.frames import Floats, Like, LongColumns, Panel, TimeSeries, read_panel
 from xlstm_ts.steps import follows_on
 
@@ -159,7 +161,15 @@ class Prediction:
 
     def _forecast(self, series: TimeSeries) -> Floats:
         """Return the quantile forecasts after the end of a series, `(H, C, Q)`."""
-        return self._rolling(series.values, np.array([len(series)]))[0]
+        forecast = self._rolling(series.values, np.array([len(series)]))[0]
+        if np.isnan(forecast).any():
+            warnings.warn(
+                f"A series that ends at {series.index[-1]} has a channel without a reading in its "
+                f"context of {self.context_length_}: its forecast is NaN.",
+                SeriesWarning,
+                stacklevel=4,
+            )
+        return forecast
 
     def _rolling(self, values: Floats, origins: NDArray[np.int64]) -> Floats:
         return rolling_forecasts(

@@ -11,7 +11,6 @@ missing reading leaves the state alone.
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -19,8 +18,8 @@ from torch import Tensor
 
 # Added to the variance, in standardised units: a flat sensor must not blow up its own noise.
 VARIANCE_FLOOR = 1e-2
-# The largest power of 1 / rho that the closed form may reach in float64.
-LARGEST_EXPONENT = 230.0
+# Memories in one piece of the closed form: what came first then weighs exp(-7), not more.
+PIECE, SHORTEST_PIECE = 8, 64
 
 
 class Scaling(NamedTuple):
@@ -88,8 +87,9 @@ def causal_scaling(x: Tensor, observed: Tensor, state: Scaling, *, span: float) 
         Fields `(S, T, C)`, of the dtype of `x`; computed in float64.
     """
     length = memory(span)
-    # Powers of 1 / rho grow with the number of readings, so a very long sequence goes in pieces.
-    longest = max(1, int(LARGEST_EXPONENT / -math.log(1 - 1 / length)))
+    # In pieces: each takes its sums about the mean before it, which a far first reading has left
+    # by then, and powers of 1 / rho grow with the number of readings.
+    longest = max(PIECE * length, SHORTEST_PIECE)
     current = Scaling(*(part.double() for part in state))
     pieces = []
     for piece, marks in zip(x.split(longest, 1), observed.split(longest, 1), strict=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from pandas.tseries.frequencies import to_offset
 
@@ -50,7 +51,7 @@ def complete_index(
         )
     _check_increasing(index, name=name)
     if isinstance(index, pd.PeriodIndex):
-        full: pd.Index[Any] = pd.period_range(index[0], index[-1], freq=index.freq, name=index.name)
+        full: pd.Index[Any] = _periods(index, name=name)
     elif isinstance(index, pd.DatetimeIndex):
         full = _stamps(index, name=name, known=getattr(known, "freq", None))
     else:
@@ -59,10 +60,22 @@ def complete_index(
 
 
 def future_index(index: pd.Index[Any], horizon: int) -> pd.Index[Any]:
-    """Return the `horizon` entries that follow on an index of one step."""
+    """Return the `horizon` entries that follow on an index of one step.
+
+    Raises
+    ------
+    SeriesError
+        Where one of them is an hour that summer time leaves out or has twice.
+    """
     last, name = index[-1], index.name
     if isinstance(index, pd.DatetimeIndex):
-        return pd.date_range(last, periods=horizon + 1, freq=index.freq, name=name)[1:]
+        try:
+            return pd.date_range(last, periods=horizon + 1, freq=index.freq, name=name)[1:]
+        except ValueError as err:
+            raise SeriesError(
+                f"The times after {last} meet an hour that summer time leaves out or has twice "
+                f"({err}); use y.tz_convert('UTC')."
+            ) from err
     if isinstance(index, pd.PeriodIndex):
         return pd.period_range(last + 1, periods=horizon, freq=index.freq, name=name)
     step = index.step  # type: ignore[attr-defined]
@@ -82,18 +95,22 @@ def gap_between(before: pd.Index[Any], after: pd.Index[Any], *, name: str) -> in
     SeriesError
         Where times of the second are not after those of the first.
     """
-    if not isinstance(before, TIMES) or type(before) is not type(after):
+    if not isinstance(before, TIMES) or not isinstance(after, TIMES):
         return 0
-    if after[0] <= before[-1]:
-        raise SeriesError(
-            f"`{name}` begins at {after[0]}, but readings are known up to {before[-1]}; give only "
-            "those that came after."
-        )
+    _check_same_kind(before, after, name=name)
     start: Any = before[-1]
     end: Any = after[0]
+    if end <= start:
+        raise SeriesError(
+            f"`{name}` begins at {end}, but readings are known up to {start}; give only those that "
+            "came after."
+        )
+    if isinstance(before, pd.DatetimeIndex):
+        steps = (end - start) / max((before[1:] - before[:-1]).min(), pd.Timedelta(1))
+        _check_not_far(steps, after, row=0, name=name)
     if isinstance(before, pd.PeriodIndex):
         return len(pd.period_range(start, end, freq=before.freq)) - 2
-    step: Any = before.freq  # type: ignore[attr-defined]
+    step: Any = before.freq
     between = pd.date_range(start, end, freq=step)
     if between[-1] != after[0]:
         raise SeriesError(
@@ -101,6 +118,20 @@ def gap_between(before: pd.Index[Any], after: pd.Index[Any], *, name: str) -> in
             f"{before[-1]}; shift it, or fit again."
         )
     return len(between) - 2
+
+
+def _check_same_kind(before: Any, after: Any, *, name: str) -> None:
+    if type(before) is not type(after):
+        raise SeriesError(
+            f"`{name}` has {after.dtype}, what is known has {before.dtype}; convert it by "
+            "y.to_timestamp() or y.to_period()."
+        )
+    zones = [str(getattr(index, "tz", None)) for index in (before, after)]
+    if zones[0] != zones[1]:
+        raise SeriesError(
+            f"`{name}` has the time zone {zones[1]}, what is known has {zones[0]}; convert it by "
+            "y.tz_convert(...), or y.tz_localize(...) where it has none."
+        )
 
 
 def joined_index(before: pd.Index[Any], after: pd.Index[Any]) -> pd.Index[Any]:
@@ -131,6 +162,29 @@ def _check_increasing(index: pd.Index[Any], *, name: str) -> None:
         )
 
 
+def _periods(index: pd.PeriodIndex, *, name: str) -> pd.PeriodIndex:
+    steps = np.diff(index.asi8)
+    row = int(steps.argmax()) + 1 if len(steps) else 0
+    _check_not_far(int(steps.sum()), index, row=row, name=name)
+    full = pd.period_range(index[0], index[-1], freq=index.freq, name=index.name)
+    off = ~index.isin(full)
+    if off.any():
+        row = int(off.argmax())
+        raise SeriesError(
+            f"`{name}` has an irregular index: {index[row]} at position {row} is no whole number "
+            f"of steps of {index.freqstr} after {index[0]}; give periods of one grid."
+        )
+    return full
+
+
+def _check_not_far(slots: float, index: pd.Index[Any], *, row: int, name: str) -> None:
+    if slots > MOST_TIMES_LONGER * len(index) + ALWAYS_ALLOWED:
+        raise SeriesError(
+            f"`{name}` has a gap of many times its length before position {row} ({index[row]}); "
+            "correct the time, or use the readings after it."
+        )
+
+
 def _stamps(index: pd.DatetimeIndex, *, name: str, known: Any) -> pd.DatetimeIndex:
     if index.freq is not None:
         return index
@@ -140,6 +194,8 @@ def _stamps(index: pd.DatetimeIndex, *, name: str, known: Any) -> pd.DatetimeInd
                 f"`{name}` has one reading, so its step is unknown; set y.index.freq."
             )
         return pd.date_range(index[0], periods=1, freq=known, name=index.name, unit=index.unit)
+    if known is not None and len(index) == 2:  # two stamps tell no step of their own
+        return _filled(index, name=name, step=known)
     freq: Any = "infer" if len(index) > 2 else index[1] - index[0]
     regular = pd.DatetimeIndex(index, freq=freq)
     if regular.freq is not None:
@@ -151,12 +207,8 @@ def _filled(index: pd.DatetimeIndex, *, name: str, step: Any) -> pd.DatetimeInde
     """Return the stamps and those missing between them, where all lie on the grid of a step."""
     steps = index[1:] - index[:-1]
     usual = steps.value_counts().index[0]
-    if (index[-1] - index[0]) / usual > MOST_TIMES_LONGER * len(index) + ALWAYS_ALLOWED:
-        row = int(steps.argmax()) + 1
-        raise SeriesError(
-            f"`{name}` has a gap of {steps[row - 1]} before position {row} ({index[row]}), most "
-            f"often the stamps are {usual} apart; correct the stamp, or use the readings after it."
-        )
+    row = int(steps.argmax()) + 1
+    _check_not_far((index[-1] - index[0]) / usual, index, row=row, name=name)
     full = pd.date_range(index[0], index[-1], freq=step, name=index.name, unit=index.unit)
     if step is not None and index.isin(full).all():
         return full
@@ -169,8 +221,23 @@ def _filled(index: pd.DatetimeIndex, *, name: str, step: Any) -> pd.DatetimeInde
 
 def _grid(index: pd.DatetimeIndex) -> str | None:
     """Return the step on whose grid all stamps lie, with some missing; None where there is none."""
-    for step in ("B", "D", f"W-{index[0].day_name()[:3].upper()}", "MS", "ME"):
-        grid = pd.date_range(index[0], index[-1], freq=step)
+    month = index[0].strftime("%b").upper()
+    weekly = f"W-{index[0].day_name()[:3].upper()}"
+    for step in (
+        "B",
+        "D",
+        weekly,
+        "MS",
+        "ME",
+        f"QS-{month}",
+        f"QE-{month}",
+        f"YS-{month}",
+        f"YE-{month}",
+    ):
+        try:
+            grid = pd.date_range(index[0], index[-1], freq=step)
+        except ValueError:  # an hour that summer time leaves out or has twice
+            continue
         if len(grid) <= 2 * len(index) and index.isin(grid).all():
             return step
     # A step that divides the others yet is rare is the resolution of a clock that jitters.

@@ -30,14 +30,15 @@ class Units(NamedTuple):
 def find_units(values: Floats) -> Units:
     """Return the units of readings `(..., T, C)`, NaN where missing.
 
-    A channel that does not vary has spread 1; one without a reading also has centre 0.
+    A channel that does not vary has its level as spread, or 1 at zero or without a reading.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # nothing but NaN is an answer here
         center = np.nan_to_num(np.nanmean(values, -2, keepdims=True))
         spread = np.nan_to_num(np.nanstd(values, -2, keepdims=True))
     varies = spread > ROUNDING * np.abs(center)
-    return Units(center, np.where(varies, spread, 1.0))
+    level = np.where(center == 0, 1.0, np.abs(center))
+    return Units(center, np.where(varies, spread, level))
 
 
 def standardise(panel: Panel, *, n_train: Sequence[int]) -> tuple[list[Floats], Units | None]:
