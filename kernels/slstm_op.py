@@ -27,11 +27,15 @@ class Plan(NamedTuple):
         Of the products of the kernels.
     tiling
         Of the kernels; by default that of the table.
+    save
+        Whether the kernels keep what their backward pass needs, which is more than the scan itself
+        writes; `run` sets it, empty tensors stand for what is not kept.
     """
 
     triton: bool
     precision: Precision = "fp32"
     tiling: tuple[int, ...] | None = None
+    save: bool = True
 
 
 def run(
@@ -45,6 +49,8 @@ def run(
 ) -> tuple[Tensor, SLSTMState]:
     """Return outputs `(B, T, H, D)` and the last memory, whose m carries no gradient."""
     parts = (None,) * 4 if state is None else state
+    wanted = any(part is not None and part.requires_grad for part in (x, r, b, *parts))
+    plan = plan._replace(save=torch.is_grad_enabled() and wanted)
     outputs, h, c, n, m, *_ = _slstm(x, r, b, *parts, mask, *plan)
     return outputs, SLSTMState(h, c, n, m.detach())
 
@@ -62,6 +68,7 @@ def _slstm(
     triton: bool,
     precision: str,
     tiling: list[int] | None,
+    save: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Return outputs, h, c, n, m and what the backward pass needs: gates and memories."""
     state = _state(h0, c0, n0, m0)
@@ -78,16 +85,21 @@ def _slstm(
         mask=mask,
         tiling=_tiling(x, precision, tiling),
         precision=precision,  # type: ignore[arg-type]
+        save=save,
     )
-    return h, *final, *kept  # type: ignore[misc]
+    if kept is None:
+        kept = slstm_triton.Saved(final.h.new_empty(0), final.h.new_empty(0))
+    return h, *final, *kept
 
 
 @_slstm.register_fake
 def _(*inputs: Any) -> tuple[Tensor, ...]:
-    x, *_, triton, _, _ = inputs
+    x, *_, triton, _, _, save = inputs
     B, T, _, H, D = x.shape
     room = x.new_empty(0, dtype=torch.float32 if triton else x.dtype).new_empty
     final = (room(B, H, D) for _ in range(4))
+    if triton and not save:
+        return x.new_empty(B, T, H, D), *final, room(0), room(0)
     if triton:
         return x.new_empty(B, T, H, D), *final, room(T, 4, H, B, D), room(T + 1, 2, H, B, D)
     h = room(T, B, H, D).transpose(0, 1)
@@ -151,7 +163,7 @@ def _(*inputs: Any) -> tuple[Tensor, ...]:
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    *tensors, triton, precision, tiling = inputs
+    *tensors, triton, precision, tiling, _ = inputs
     ctx.plan = (triton, precision, tiling)
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(*tensors, output[0], *output[5:])
@@ -165,7 +177,7 @@ def _backward(ctx: Any, *upstream: Tensor | None) -> tuple[Tensor | None, ...]:
     with full_precision(h):
         grads = _slstm_backward(dh, dh1, dc1, dn1, *tensors, *ctx.plan)
     first = (None,) * 4 if start is None else grads[3:]
-    return *grads[:3], *first, None, None, None, None
+    return *grads[:3], *first, None, None, None, None, None
 
 
 _slstm.register_autograd(_backward, setup_context=_setup)

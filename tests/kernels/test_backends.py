@@ -8,7 +8,7 @@ import torch
 from torch.library import opcheck
 
 from xlstm_ts.exceptions import BackendError
-from xlstm_ts.kernels import backends, mlstm_op, ops, slstm_op
+from xlstm_ts.kernels import backends, mlstm_op, ops, slstm_op, slstm_triton
 from xlstm_ts.kernels.states import MLSTMState, SLSTMState
 from xlstm_ts.kernels.tiling import ScanTiling, Tiling
 
@@ -104,6 +104,29 @@ def test_operators_pass_torch_s_own_check(started: bool, triton: bool) -> None:
     opcheck(mlstm_op._mlstm, (*leaves(mlstm_inputs()), *start, mask, *plan))
     start = leaves(slstm_state()) if started else [None] * 4
     opcheck(slstm_op._slstm, (*leaves(slstm_inputs()), *start, mask, *slstm_op.Plan(triton)))
+    with torch.no_grad():
+        inference = slstm_op.Plan(triton, save=False)
+        opcheck(slstm_op._slstm, (*slstm_inputs(), *[None] * 4, mask, *inference))
+
+
+@pytest.mark.parametrize("wanted", [False, True])
+def test_nothing_is_saved_for_a_gradient_that_nobody_wants(
+    wanted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved = []
+    forward = slstm_triton.forward
+
+    def spy(*inputs, **options):
+        saved.append(options["save"])
+        return forward(*inputs, **options)
+
+    monkeypatch.setattr(slstm_triton, "forward", spy)
+    x, r, b = slstm_inputs()
+    with torch.no_grad():
+        plain = ops.slstm(x.requires_grad_(), r, b, backend="triton")[0]
+    again = ops.slstm(x.detach().requires_grad_(wanted), r, b, backend="triton")[0]
+    assert saved == [False, wanted]
+    assert torch.equal(plain, again)
 
 
 @pytest.mark.parametrize(("run", "inputs", "state"), CELLS)
