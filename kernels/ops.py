@@ -106,7 +106,7 @@ def mlstm(
     dtype = compute_dtype(q, k, v, i, f, *(state or ()))
     if state is not None:
         state = _mlstm_state(state, q, v, dtype=dtype)
-    head = max(q.shape[-1], v.shape[-1])
+    head, given = max(q.shape[-1], v.shape[-1]), v.dtype
     with full_precision(q):
         exporting = torch.compiler.is_exporting()
         if not exporting and use_triton(backend, q, dtype=dtype, head=head):
@@ -116,11 +116,13 @@ def mlstm(
         inputs = _present(*(x.to(dtype) for x in (q, k, v, i, f)), mask=mask)
         size = _chunk_size(q.shape[1], head, form=form, chunk_size=chunk_size)
         if exporting:
-            start = mlstm_op.start(state, inputs[0], inputs[2])
-            final, saved = mlstm_torch.forward(*inputs, state=start, chunk_size=size)
-            return saved.h.to(v.dtype), final
+            # A graph for inference: what trains cannot be written into memory of its own.
+            q, k, v, i, f = (part.detach() for part in inputs)
+            start = MLSTMState(*(part.detach() for part in mlstm_op.start(state, q, v)))
+            final, saved = mlstm_torch.forward(q, k, v, i, f, state=start, chunk_size=size)
+            return saved.h.to(given), final
         h, state = mlstm_op.run(*inputs, state=state, mask=None, plan=mlstm_op.Plan(size))
-    return h.to(v.dtype), state
+    return h.to(given), state
 
 
 def mlstm_step(
@@ -234,7 +236,8 @@ def slstm(
             return slstm_op.run(x, r, b, state=state, mask=mask, plan=plan)
         gates, r, b = _present_gates(x.to(dtype), mask=mask), r.to(dtype), b.to(dtype)
         if exporting:
-            start = slstm_op.start(state, gates)
+            gates, r, b = gates.detach(), r.detach(), b.detach()
+            start = SLSTMState(*(part.detach() for part in slstm_op.start(state, gates)))
             final, saved = slstm_torch.forward(gates, r, b, state=start, mask=mask)
             return saved.h.to(x.dtype), final
         h, state = slstm_op.run(gates, r, b, state=state, mask=mask, plan=slstm_op.Plan(False))

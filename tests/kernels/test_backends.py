@@ -186,6 +186,21 @@ def test_exported_graphs_are_plain_torch(run, inputs, state, backend: str) -> No
 
 
 @pytest.mark.parametrize(("run", "inputs", "state"), CELLS)
+def test_modules_that_train_are_exported_for_inference(run, inputs, state) -> None:
+    class Cell(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.parts = torch.nn.ParameterList(inputs())
+
+        def forward(self, gain):
+            return run(*(gain * part for part in self.parts))[0]
+
+    cell, one = Cell(), torch.ones((), device=inputs()[0].device)
+    program = torch.export.export(cell, (one,))
+    torch.testing.assert_close(program.module()(one), cell(one).detach())
+
+
+@pytest.mark.parametrize(("run", "inputs", "state"), CELLS)
 def test_impossible_choices_name_the_cure(run, inputs, state, monkeypatch) -> None:
     with pytest.raises(ValueError, match="'auto', 'triton' or 'torch'"):
         run(*inputs(), backend="cuda")
