@@ -1,5 +1,8 @@
 """The model's contract: one set of weights, forward and step agree, nothing looks ahead."""
 
+import warnings
+
+import numpy as np
 import pytest
 import torch
 
@@ -133,3 +136,18 @@ def test_float32_follows_float64(name: str) -> None:
     error = (single - truth).abs() / model.spread[:, None]
     assert error.max() < 1e-3
     assert error.median() < 1e-5
+
+
+@pytest.mark.parametrize("kind", ["plain", "mixed"])
+def test_scale_is_what_each_channel_is_divided_by(kind: str) -> None:
+    model = build_model(kind)
+    readings = make_readings(2, 4)
+    got = model.scale(readings).numpy()
+    spread = model.spread.numpy()
+    # Up to the memory of the span (4 readings of 8) the spread of the readings so far is plain.
+    for t in range(4):
+        seen = readings[:, : t + 1].numpy()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # nothing seen yet
+            variance = np.nan_to_num(np.nanvar(seen, 1)) / spread**2
+        np.testing.assert_allclose(got[:, t], np.sqrt(variance + 1e-2) * spread, rtol=1e-9)

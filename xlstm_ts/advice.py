@@ -14,8 +14,6 @@ COMMON = "1ms 10ms 100ms 1s 5s 10s 15s 30s 1min 5min 10min 15min 30min 1h 2h 3h 
 
 def for_kind_of_index(index: pd.Index[Any]) -> str:
     """Return what makes an index of the wrong kind one of times or of integers."""
-    if isinstance(index, pd.MultiIndex):
-        return "name the series by the levels before the last one, and the time by that"
     if isinstance(index, pd.TimedeltaIndex):
         return f"add the time of the start, y.index += pandas.Timestamp(...), or use {COUNT}"
     if index.dtype.kind == "f":

@@ -78,6 +78,22 @@ def test_export_leaves_threads_alone(fitted: XLSTMForecaster, tmp_path: Path) ->
         torch.set_num_threads(before)
 
 
+@pytest.mark.parametrize(("error", "refused"), [(0.99e-4, False), (1.01e-4, True)])
+def test_the_limit_is_a_ten_thousandth_of_the_scale(
+    error: float,
+    refused: bool,
+    fitted: XLSTMForecaster,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(parity, "worst_errors", lambda *_, **__: np.array([0, error]))
+    if refused:
+        with pytest.raises(ExportError, match="1e-04 is allowed"):
+            export_onnx(fitted, tmp_path / "model.onnx")
+    else:
+        assert export_onnx(fitted, tmp_path / "model.onnx").random == error
+
+
 def test_every_part_of_the_check_counts(
     fitted: XLSTMForecaster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
