@@ -4,7 +4,10 @@ The one thing that export and runtime share; standard library only.
 
 Inputs
     `reading` `(batch, channels)` float32 in raw units, NaN = missing (so is an infinity, and what
-    lies 1e9 times a channel's spread off); then each array of the state, by its name.
+    lies 1e9 times a channel's spread off). With covariates, `covariates` `(batch, columns)`: the
+    columns at the time of the reading, raw, NaN = missing. Where some are known ahead, `future`
+    `(batch, horizon, known and cyclic columns)`: these at the times of the next readings. Then each
+    array of the state, by its name.
 Outputs
     `forecast` `(batch, horizon, channels, quantiles)` float32 in raw units; then each array of
     the state after the reading, by its name followed by `_next`, in the same order.
@@ -22,9 +25,13 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from xlstm_ts.columns import Column
+
 VERSION = 1
 METADATA_KEY = "xlstm_ts"
 READING = "reading"
+COVARIATES = "covariates"
+FUTURE = "future"
 FORECAST = "forecast"
 BATCH = "batch"
 ROWS = "rows"
@@ -67,6 +74,10 @@ class Contract:
         The state, in order.
     library_version : str
         Version of the library that wrote the graph.
+    columns : tuple of Column
+        The covariates, in order; those known ahead are in `future`, in the same order.
+    seconds : float or None
+        Length of the step; None where readings are counted, or a month or a working day is one.
     version : int
         Version of this contract.
     """
@@ -77,6 +88,8 @@ class Contract:
     step: str | None
     state: tuple[StateArray, ...]
     library_version: str
+    columns: tuple[Column, ...] = ()
+    seconds: float | None = None
     version: int = VERSION
 
     @property
@@ -108,7 +121,8 @@ class Contract:
                 for array in raw["state"]
             )
             tuples = {name: tuple(raw[name]) for name in ("channels", "quantiles")}
-            return cls(**{**raw, **tuples, "state": state})
+            columns = tuple(Column(**column) for column in raw.get("columns", ()))
+            return cls(**{**raw, **tuples, "state": state, "columns": columns})
         except (KeyError, TypeError) as err:
             raise ValueError(f"incomplete contract: {err}") from err
 

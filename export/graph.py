@@ -17,7 +17,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from xlstm_ts.blocks import MLSTMBlock, SLSTMBlock
+from xlstm_ts.columns import Column
+from xlstm_ts.covariates import FARTHEST
 from xlstm_ts.export.builder import Builder
+from xlstm_ts.export.columns import ColumnNodes
 from xlstm_ts.export.contract import (
     BATCH,
     FORECAST,
@@ -28,7 +31,7 @@ from xlstm_ts.export.contract import (
     next_name,
 )
 from xlstm_ts.export.fold import Affine, array, fold_mlstm, fold_slstm
-from xlstm_ts.model import FARTHEST, XLSTM
+from xlstm_ts.model import XLSTM
 from xlstm_ts.scaling import VARIANCE_FLOOR, memory
 
 ZERO, ONE = np.float32(0), np.float32(1)
@@ -40,7 +43,13 @@ UNIT_EXPONENTS = (-126, 126)
 
 
 def build_step_graph(
-    model: XLSTM, *, channels: tuple[str, ...], step: str | None, library_version: str
+    model: XLSTM,
+    *,
+    channels: tuple[str, ...],
+    step: str | None,
+    library_version: str,
+    columns: tuple[Column, ...] = (),
+    seconds: float | None = None,
 ) -> onnx.ModelProto:
     """Build the graph of `XLSTM.step`.
 
@@ -54,6 +63,10 @@ def build_step_graph(
         Time between two readings, as `Contract` has it.
     library_version : str
         What the file names as its origin.
+    columns : tuple of Column
+        What the covariates are, in their order.
+    seconds : float or None
+        Length of the step, as `Contract` has it.
 
     Returns
     -------
@@ -75,6 +88,8 @@ def build_step_graph(
         step=step,
         state=tuple(graph.state),
         library_version=library_version,
+        columns=columns,
+        seconds=seconds,
     )
     return graph.g.model({METADATA_KEY: contract.to_json()})
 
@@ -95,17 +110,21 @@ class _StepGraph:
         # A power of two near the spread: to divide by it costs no digit.
         self._unit = np.exp2(np.clip(np.round(np.log2(spread)), *UNIT_EXPONENTS))
         self._center, self._spread = center / self._unit, spread / self._unit
+        self._columns: ColumnNodes | None = None
 
     def build(self, reading: str) -> str:
         """Write the whole step; return the name of the forecast `(B, horizon, C, Q)`."""
-        g = self.g
+        g, config = self.g, self.config
+        if config.n_columns:
+            self._columns = ColumnNodes(g, self.model)
         value, observed = self._read(reading)
         mark = g("Where", observed, ONE, ZERO)
         value, deviation, scale = self._scale(value, observed, mark)
-        marks = self._window("observed", mark)
+        size = {"rows": config.n_channels, "length": config.buffer_length}
+        marks = self._window("buffer_observed", mark, **size)
         deviations = deviation
         if self._windowed:
-            values = self._window("value", value)
+            values = self._window("buffer_value", value, **size)
             deviations = g("Add", g("Sub", values, value), deviation)
         scaled = g("Mul", g("Div", deviations, scale), marks)  # a gap is at the mean
         x, present = self._embed(scaled, marks)
@@ -192,14 +211,13 @@ class _StepGraph:
         """Lay out a constant of each channel as what belongs to channels is laid out."""
         return values.reshape(self._channels)
 
-    def _window(self, name: str, newest: str) -> str:
-        """Write the last R readings, `(B, C, R)`; without a buffer the newest is all."""
-        g, length = self.g, self.config.buffer_length
+    def _window(self, name: str, newest: str, *, rows: int, length: int) -> str:
+        """Write the last readings, `(B, rows, length)`; of one reading the newest is all."""
         if length == 1:
             return newest
-        past = self._carry(f"buffer_{name}", (self.config.n_channels, length - 1))
-        window = g("Concat", past, newest, axis=2)
-        self.new[f"buffer_{name}"] = g.cut(window, axis=2, start=1)
+        past = self._carry(name, (rows, length - 1))
+        window = self.g("Concat", past, newest, axis=2)
+        self.new[name] = self.g.cut(window, axis=2, start=1)
         return window
 
     def _last(self, window: str, length: int) -> str:
@@ -214,11 +232,29 @@ class _StepGraph:
         scaled, marks = (self._rows(self._last(part, patch)) for part in (scaled, marks))
         # The model sees patches time by time, with a mark where a reading is missing; here they
         # come channel by channel, with a mark where it is there.
-        weight = array(self.model.embed.weight).T.reshape(2, patch, channels, -1).swapaxes(1, 2)
+        beside = config.n_past + config.n_known
+        weight = array(self.model.embed.weight).T[: 2 * patch * (channels + beside)]
+        weight = weight.reshape(2, patch, channels + beside, -1)[:, :, :channels].swapaxes(1, 2)
         values, gaps = weight.reshape(2, patch * channels, -1)
         layer = Affine(np.concatenate((values, -gaps)), array(self.model.embed.bias) + gaps.sum(0))
         present = marks if patch * channels == 1 else g("ReduceMax", marks, axes=[1], keepdims=1)
-        return self._affine(g("Concat", scaled, marks, axis=1), layer), present
+        x = self._affine(g("Concat", scaled, marks, axis=1), layer)
+        if self._columns is not None:
+            added, there = self._columns.embed(self._window)
+            x = self._with_stream("Add", x, added, width=config.d_model)
+            present = self._with_stream("Max", present, there, width=1) if there else present
+        return x, present
+
+    def _with_stream(self, operator: str, rows: str, stream: str, *, width: int) -> str:
+        """Join what belongs to rows `(B * G, width)` with what belongs to streams `(B, width)`."""
+        g, groups = self.g, self.config.groups
+        if groups == 1:
+            return g(operator, rows, stream)
+        parts = (
+            g("Reshape", part, np.array([-1, count, width]))
+            for part, count in ((rows, groups), (stream, 1))
+        )
+        return g("Reshape", g(operator, *parts), np.array([-1, width]))
 
     def _rows(self, window: str) -> str:
         """Lay out what belongs to channels by rows: `(B, C)` or `(B, C, P)` to `(rows, ...)`."""
@@ -313,7 +349,11 @@ class _StepGraph:
         head = Affine(array(self.model.head.weight).T, array(self.model.head.bias))
         levels = len(config.quantiles)
         shape = (config.groups, config.horizon, config.group_channels, levels)
-        raw = self._channels_last(self._affine(self._norm(x, self.model.norm), head), shape)
+        x = self._norm(x, self.model.norm)
+        out = self._affine(x, head)
+        if self._columns is not None and self.model.future_path is not None:
+            out = self._columns.add_future(out, x, self.model.future_path)
+        raw = self._channels_last(out, shape)
         if levels == 1:
             return raw
         # The median, and the gaps of the levels between: both by one product.

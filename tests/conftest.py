@@ -27,7 +27,7 @@ from xlstm_ts.model import XLSTM
 # Small tensors on shared cores: more threads only wait for one another.
 torch.set_num_threads(1)
 
-CONFIGS = {
+CONFIGS: dict[str, dict[str, object]] = {
     "plain": {},
     "patch": {"patch_length": 3},
     "mixed": {"patch_length": 3, "blocks": "ms", "linear_length": 7, "channels": "mixed"},
@@ -36,6 +36,17 @@ CONFIGS = {
     "no blocks": {"blocks": "", "patch_length": 2, "linear_length": 5},
     "point": {"blocks": "s", "quantiles": (0.5,), "expansion": 2},
     "many quantiles": {"patch_length": 2, "quantiles": (0.05, 0.2, 0.6, 0.9), "channels": "mixed"},
+    "past columns": {"n_past": 2},
+    "known columns": {"patch_length": 3, "n_known": 1, "n_static": 2, "periods": (7,)},
+    "all columns": {
+        "n_past": 1,
+        "n_known": 2,
+        "n_static": 1,
+        "periods": (24, 7),
+        "patch_length": 2,
+        "linear_length": 5,
+        "channels": "mixed",
+    },
 }
 
 ARRAY = np.sin(np.arange(160) * np.pi / 4) + 0.1 * np.random.default_rng(0).standard_normal(160)
@@ -63,6 +74,8 @@ def build_model(name: str) -> XLSTM:
             weight += 0.2 * torch.randn_like(weight)
         model.center.copy_(torch.tensor([100.0, 0.0, -5.0]))
         model.spread.copy_(torch.tensor([3.0, 0.5, 1.0]))
+        model.covariates.center.fill_(10)
+        model.covariates.spread.fill_(3)
     return model
 
 
@@ -75,6 +88,19 @@ def make_readings(batch: int, length: int, *, seed: int = 1) -> torch.Tensor:
     readings[0, length // 4 : length // 2] = torch.nan
     readings[-1, 0] = torch.nan  # nothing seen yet
     return readings
+
+
+def make_columns(model: XLSTM, batch: int, length: int, *, seed: int = 2) -> torch.Tensor:
+    """Return raw columns `(batch, length + horizon, columns)` with gaps for a model's readings."""
+    config, generator = model.config, torch.Generator().manual_seed(seed)
+    shape, numbers = (batch, length + config.horizon), config.n_columns - len(config.periods)
+    columns = torch.randn(*shape, numbers, generator=generator, dtype=torch.float64)
+    columns[torch.rand(columns.shape, generator=generator) < 0.1] = torch.nan
+    if config.n_static:
+        columns[..., -config.n_static :] = torch.arange(config.n_static, dtype=torch.float64)
+    count = torch.arange(shape[1], dtype=torch.float64)
+    cyclic = [(count % period).expand(shape) for period in config.periods]
+    return torch.cat((10 + 3 * columns, *(part.unsqueeze(-1) for part in cyclic)), 2)
 
 
 @pytest.fixture(autouse=True)

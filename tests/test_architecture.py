@@ -11,8 +11,10 @@ import xlstm_ts
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("kernels", "export", "datasets")
-LEAVES = {"xlstm_ts.exceptions", "xlstm_ts.checks"}
-MODEL = {f"xlstm_ts.{name}" for name in ("config", "state", "scaling", "cells", "blocks", "model")}
+LEAVES = {"xlstm_ts.exceptions", "xlstm_ts.checks", "xlstm_ts.columns"}
+MODEL = {f"xlstm_ts.{name}" for name in (
+    "config", "state", "scaling", "cells", "blocks", "covariates", "phases", "model",
+)}  # fmt: skip
 OPS = {"xlstm_ts.kernels.ops", "xlstm_ts.kernels.states"}
 HEAVY = {
     "torch", "pandas", "sklearn", "scipy", "onnx", "onnxruntime", "triton", "matplotlib", "sktime",
@@ -22,6 +24,8 @@ HEAVY = {
 ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "xlstm_ts.exceptions": (set(), set()),
     "xlstm_ts.checks": (set(), set()),
+    "xlstm_ts.columns": (set(), set()),
+    "xlstm_ts.calendars": (set(), set()),
     "xlstm_ts.files": (set(), set()),
     "xlstm_ts.kernels": ({"xlstm_ts.kernels"}, {"torch", "triton"}),
     "xlstm_ts.datasets": ({"xlstm_ts.datasets"}, {"pandas"}),
@@ -30,6 +34,8 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "xlstm_ts.scaling": (set(), {"torch"}),
     "xlstm_ts.cells": (MODEL | OPS, {"torch"}),
     "xlstm_ts.blocks": (MODEL, {"torch"}),
+    "xlstm_ts.covariates": (MODEL, {"torch"}),
+    "xlstm_ts.phases": (MODEL, {"torch"}),
     "xlstm_ts.model": (MODEL, {"torch"}),
     "xlstm_ts.losses": (set(), {"torch"}),
     "xlstm_ts.windows": (set(), {"torch"}),
@@ -42,15 +48,20 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "xlstm_ts.advice": (set(), {"pandas"}),
     "xlstm_ts.steps": ({"xlstm_ts.advice"}, {"pandas"}),
     "xlstm_ts.keys": (set(), {"pandas"}),
+    "xlstm_ts.panels": ({"xlstm_ts.steps"}, {"pandas"}),
     "xlstm_ts.frames": (
-        {"xlstm_ts.advice", "xlstm_ts.keys", "xlstm_ts.steps"},
+        {f"xlstm_ts.{name}" for name in ("advice", "keys", "panels", "steps")},
         {"pandas"},
     ),
-    "xlstm_ts.units": ({"xlstm_ts.frames"}, set()),
-    "xlstm_ts.calibration": (set(), set()),
-    "xlstm_ts.seasons": ({"xlstm_ts.frames"}, {"pandas"}),
+    "xlstm_ts.exogenous": (
+        {f"xlstm_ts.{name}" for name in ("calendars", "frames", "panels", "steps", "units")},
+        {"pandas"},
+    ),
+    "xlstm_ts.units": ({"xlstm_ts.panels"}, set()),
+    "xlstm_ts.calibration": ({"xlstm_ts.panels"}, set()),
+    "xlstm_ts.seasons": ({"xlstm_ts.panels"}, {"pandas"}),
     "xlstm_ts.evaluation": (
-        {"xlstm_ts.model", "xlstm_ts.frames", "xlstm_ts.units"},
+        {"xlstm_ts.model", "xlstm_ts.panels", "xlstm_ts.units"},
         {"torch", "pandas"},
     ),
     "xlstm_ts.metrics": (set(), {"sklearn"}),
@@ -67,38 +78,52 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "xlstm_ts.persistence": (
         {
             f"xlstm_ts.{name}"
-            for name in ("calibration", "config", "files", "frames", "model", "runs")
+            for name in (
+                "calibration", "config", "exogenous", "files", "model", "panels", "runs",
+            )
         },
         {"torch", "pandas"},
     ),
     "xlstm_ts.plans": (
-        {f"xlstm_ts.{name}" for name in ("checkpoints", "config", "frames", "seasons", "training")},
+        {
+            f"xlstm_ts.{name}"
+            for name in ("checkpoints", "config", "exogenous", "panels", "seasons", "training")
+        },
         set(),
     ),
     "xlstm_ts.prediction": (
-        {f"xlstm_ts.{name}" for name in ("calibration", "evaluation", "frames", "model", "steps")},
+        {
+            f"xlstm_ts.{name}"
+            for name in (
+                "calibration", "evaluation", "exogenous", "frames", "model", "panels", "steps",
+            )
+        },
         {"pandas", "sklearn"},
     ),
     "xlstm_ts.forecaster": (
         {
             f"xlstm_ts.{name}"
             for name in (
-                "persistence", "calibration", "config", "frames", "model", "plans", "prediction",
-                "runs", "training", "units",
+                "persistence", "calibration", "config", "exogenous", "frames", "model", "panels",
+                "plans", "prediction", "runs", "training", "units",
             )
         },
         {"torch", "sklearn"},
     ),
     "xlstm_ts.sktime": (
-        {f"xlstm_ts.{name}" for name in ("forecaster", "frames", "steps")},
+        {f"xlstm_ts.{name}" for name in ("forecaster", "frames", "panels", "steps")},
         {"pandas", "sktime"},
     ),
     "xlstm_ts.streaming": ({"xlstm_ts.export.contract"}, {"onnxruntime"}),
     "xlstm_ts.export.contract": (set(), set()),
     "xlstm_ts.export.builder": (set(), {"onnx"}),
     "xlstm_ts.export.fold": (MODEL, {"torch"}),
-    "xlstm_ts.export.graph": (
+    "xlstm_ts.export.columns": (
         MODEL | {f"xlstm_ts.export.{name}" for name in ("builder", "contract", "fold")},
+        set(),
+    ),
+    "xlstm_ts.export.graph": (
+        MODEL | {f"xlstm_ts.export.{name}" for name in ("builder", "columns", "contract", "fold")},
         {"onnx", "torch"},
     ),
     "xlstm_ts.export.parity": ({"xlstm_ts.model", "xlstm_ts.streaming"}, {"torch"}),

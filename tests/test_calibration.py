@@ -1,6 +1,7 @@
 """Conformal intervals hold as often as they say, and their ranks are those of the proof."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from xlstm_ts.calibration import (
@@ -11,6 +12,7 @@ from xlstm_ts.calibration import (
     intervals,
     widths,
 )
+from xlstm_ts.panels import TimeSeries
 
 RNG = np.random.default_rng(0)
 
@@ -81,11 +83,13 @@ def test_quantiles_that_touch_give_finite_errors() -> None:
 def test_tails_are_forecast_from_within() -> None:
     asked = []
 
-    def forecast(values: np.ndarray, origins: np.ndarray) -> np.ndarray:
+    def forecast(one: TimeSeries, origins: np.ndarray) -> np.ndarray:
         asked.append(origins.tolist())
         return np.tile([-1.0, 0.0, 1.0], (len(origins), 3, 1, 1))
 
-    series = [np.arange(20.0)[:, None], np.arange(9.0)[:, None], np.arange(30.0)[:, None]]
+    series = [
+        TimeSeries(values=np.arange(float(n))[:, None], index=pd.RangeIndex(n)) for n in (20, 9, 30)
+    ]
     calibration = calibrate_tails(
         series, starts=(12, 0, 30), forecast=forecast, horizon=3, median=1
     )

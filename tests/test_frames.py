@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from xlstm_ts.exceptions import SeriesError, SeriesWarning
-from xlstm_ts.frames import LongColumns, read_panel
+from xlstm_ts.frames import read_panel
+from xlstm_ts.panels import LongColumns
 from xlstm_ts.seasons import season_length
 
 HOURS = pd.date_range("2024-01-01", periods=50, freq="h")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import CONFIGS, build_model, make_readings
+from tests.conftest import CONFIGS, build_model, make_columns, make_readings
 
 T = 23
 
@@ -17,10 +17,12 @@ family = pytest.mark.parametrize("name", CONFIGS)
 @torch.no_grad()
 def test_forward_equals_steps(name: str) -> None:
     model, readings = build_model(name), make_readings(2, T)
-    forecasts, final = model(readings)
-    state = model.initial_state(2)
+    columns = make_columns(model, 2, T)
+    forecasts, final = model(readings, covariates=columns)
+    state, ahead = model.initial_state(2), model.covariates.ahead(columns)
     for t in range(T):
-        forecast, state = model.step(readings[:, t], state)
+        future = ahead[:, t + 1 : t + 1 + model.config.horizon]
+        forecast, state = model.step(readings[:, t], state, columns[:, t], future)
         torch.testing.assert_close(forecast, forecasts[:, t], atol=1e-10, rtol=1e-10)
     for one, other in zip(final, state, strict=True):
         torch.testing.assert_close(one, other, atol=1e-10, rtol=1e-10)
@@ -32,9 +34,10 @@ def test_forward_equals_steps(name: str) -> None:
 @torch.no_grad()
 def test_cutting_changes_nothing(name: str, cut: int) -> None:
     model, readings = build_model(name), make_readings(2, T)
-    whole, _ = model(readings)
-    head, state = model(readings[:, :cut])
-    tail, _ = model(readings[:, cut:], state)
+    columns = make_columns(model, 2, T)
+    whole, _ = model(readings, covariates=columns)
+    head, state = model(readings[:, :cut], None, columns[:, : cut + model.config.horizon])
+    tail, _ = model(readings[:, cut:], state, columns[:, cut:])
     torch.testing.assert_close(torch.cat((head, tail), 1), whole, atol=1e-10, rtol=1e-10)
 
 
@@ -42,19 +45,33 @@ def test_cutting_changes_nothing(name: str, cut: int) -> None:
 def test_no_output_depends_on_later_inputs(name: str) -> None:
     model, readings = build_model(name), make_readings(1, T).nan_to_num(nan=1.0)
     readings.requires_grad_()
+    columns, config = make_columns(model, 1, T).nan_to_num(nan=10.0).requires_grad_(), model.config
     for t in (0, 5, 13):
-        forecasts, _ = model(readings)
-        (gradient,) = torch.autograd.grad(forecasts[:, t].square().sum(), readings)
-        assert gradient[:, t + 1 :].abs().max() == 0
-        assert gradient[:, t].abs().max() > 0
+        forecasts, _ = model(readings, covariates=columns)
+        total = forecasts[:, t].square().sum()
+        by_reading, by_column = torch.autograd.grad(
+            total, (readings, columns), materialize_grads=True
+        )
+        assert by_reading[:, t + 1 :].abs().max() == 0
+        assert by_reading[:, t].abs().max() > 0
+        # Each column up to now; after now those that are known, up to the horizon.
+        seen = by_column[0].abs() > 0
+        assert seen[t].all()
+        ahead = torch.ones(config.n_columns, dtype=torch.bool)
+        ahead[: config.n_past] = False
+        ahead[config.n_past + config.n_known :][: config.n_static] = False
+        assert (seen[t + 1 : t + 1 + config.horizon] == ahead).all()
+        assert not seen[t + 1 + config.horizon :].any()
 
 
 @family
 @torch.no_grad()
 def test_forecast_is_the_end_of_forward(name: str) -> None:
     model, readings = build_model(name), make_readings(3, T)
-    forecasts, _ = model(readings)
-    torch.testing.assert_close(model.forecast(readings), forecasts[:, -1], atol=1e-10, rtol=1e-10)
+    columns = make_columns(model, 3, T)
+    forecasts, _ = model(readings, covariates=columns)
+    last = model.forecast(readings, columns)
+    torch.testing.assert_close(last, forecasts[:, -1], atol=1e-10, rtol=1e-10)
 
 
 @family

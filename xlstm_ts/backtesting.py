@@ -14,8 +14,9 @@ from tqdm.auto import tqdm
 from xlstm_ts.checks import check_integer
 from xlstm_ts.evaluation import BATCH, fill_gaps, rolling_forecasts, seasonal_naive, targets
 from xlstm_ts.exceptions import SeriesError
-from xlstm_ts.frames import Floats, read_panel
+from xlstm_ts.frames import read_panel
 from xlstm_ts.metrics import seasonal_scale
+from xlstm_ts.panels import Floats
 from xlstm_ts.results import Backtest
 
 if TYPE_CHECKING:

@@ -16,6 +16,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from xlstm_ts.panels import TimeSeries
+
 Floats = NDArray[np.float64]
 # Enough for a coverage of 99.8 %, and a file of a few megabytes.
 MOST_FORECASTS = 1000
@@ -67,10 +69,10 @@ def calibrate(forecasts: Floats, truth: Floats, *, median: int) -> Calibration:
 
 
 def calibrate_tails(
-    series: Sequence[Floats],
+    series: Sequence[TimeSeries],
     *,
     starts: Sequence[int],
-    forecast: Callable[[Floats, NDArray[np.int64]], Floats],
+    forecast: Callable[[TimeSeries, NDArray[np.int64]], Floats],
     horizon: int,
     median: int,
 ) -> Calibration:
@@ -78,27 +80,27 @@ def calibrate_tails(
 
     Parameters
     ----------
-    series : sequence of ndarray of float64, shape (T, C)
-        Readings of each.
+    series : sequence of TimeSeries
+        What was trained on.
     starts : sequence of int
         Where each tail begins; a series with 0 was not trained on and is left out.
     forecast : callable
-        Takes readings and origins `(N,)`, returns quantile forecasts `(N, horizon, C, Q)`.
+        Takes a series and origins `(N,)`, returns quantile forecasts `(N, horizon, C, Q)`.
     horizon, median : int
         Readings of a forecast, and the index of its point forecast.
     """
-    last = [len(values) - horizon + 1 for values in series]
+    last = [len(one) - horizon + 1 for one in series]
     count = sum(end - start for start, end in zip(starts, last, strict=True) if start)
     stride = max(1, math.ceil(count / MOST_FORECASTS))
     forecasts, truths = [], []
-    for values, start, end in zip(series, starts, last, strict=True):
+    for one, start, end in zip(series, starts, last, strict=True):
         origins = np.arange(start, end, stride)
         if start and len(origins):
-            forecasts.append(forecast(values, origins))
+            forecasts.append(forecast(one, origins))
             ahead = origins[:, None] + np.arange(horizon)
-            truths.append(values[ahead])
+            truths.append(one.values[ahead])
     if not forecasts:
-        return Calibration(np.empty((0, horizon, series[0].shape[1])))
+        return Calibration(np.empty((0, horizon, series[0].values.shape[1])))
     return calibrate(np.concatenate(forecasts), np.concatenate(truths), median=median)
 
 

@@ -20,7 +20,8 @@ from xlstm_ts.evaluation import rolling_forecasts, seasonal_naive, targets
 from xlstm_ts.exceptions import SeriesError, XLSTMError
 from xlstm_ts.export.onnx import export_onnx
 from xlstm_ts.forecaster import XLSTMForecaster
-from xlstm_ts.frames import Floats, read_panel
+from xlstm_ts.frames import read_panel
+from xlstm_ts.panels import Floats
 from xlstm_ts.plotting import ForecastDisplay
 from xlstm_ts.streaming import StreamModel
 from xlstm_ts.tables import Table, read_table

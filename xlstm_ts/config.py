@@ -45,6 +45,11 @@ class XLSTMConfig:
         is older is forgotten exponentially.
     dropout : float
         Share of activations dropped in training.
+    n_past, n_known, n_static : int
+        Columns beside the readings (see `xlstm_ts.covariates`): numbers known up to now, numbers
+        known a horizon ahead too, and numbers that never change.
+    periods : tuple of int
+        Periods of the cyclic columns, such as 24 for the hour of the day.
 
     Raises
     ------
@@ -65,6 +70,10 @@ class XLSTMConfig:
     linear_length: int = 0
     scaling_span: float = 168.0
     dropout: float = 0.0
+    n_past: int = 0
+    n_known: int = 0
+    n_static: int = 0
+    periods: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what cannot be built, naming the field."""
@@ -77,6 +86,9 @@ class XLSTMConfig:
             "expansion": 1,
             "conv_length": 2,
             "linear_length": 0,
+            "n_past": 0,
+            "n_known": 0,
+            "n_static": 0,
         }
         for name, least in at_least.items():
             check_integer(name, getattr(self, name), least=least)
@@ -92,6 +104,8 @@ class XLSTMConfig:
             raise ValueError(
                 f"`n_heads` must divide `d_model`, got {self.n_heads} heads for {self.d_model}."
             )
+        for period in self.periods:
+            check_integer("periods", period, least=2)
         levels = self.quantiles
         for level in levels:
             check_real("quantiles", level)
@@ -108,6 +122,11 @@ class XLSTMConfig:
     def group_channels(self) -> int:
         """Channels in one token."""
         return self.n_channels // self.groups
+
+    @property
+    def n_columns(self) -> int:
+        """Columns beside the readings."""
+        return self.n_past + self.n_known + self.n_static + len(self.periods)
 
     @property
     def buffer_length(self) -> int:

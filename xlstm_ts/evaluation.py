@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from xlstm_ts.exceptions import SeriesError
-from xlstm_ts.frames import Floats
 from xlstm_ts.model import XLSTM
+from xlstm_ts.panels import Floats, TimeSeries
 from xlstm_ts.units import Units, find_units
 
 BATCH = 256
@@ -25,6 +25,7 @@ def rolling_forecasts(
     origins: NDArray[np.int64],
     context_length: int,
     own_units: bool = False,
+    covariates: Floats | None = None,
 ) -> Floats:
     """Forecast from each origin with the `context_length` readings up to it, from a cold start.
 
@@ -41,28 +42,49 @@ def rolling_forecasts(
     own_units : bool
         Put each window in the units of its own readings, for a model of many series. A channel
         without a reading in it is then forecast as NaN.
+    covariates : ndarray of float64, shape (T + A, K), optional
+        Raw columns of the readings and of those after them; what is left out is missing.
 
     Returns
     -------
     ndarray of float64, shape (N, H, C, Q)
         Forecasts of the readings from each origin on.
     """
-    padded = np.pad(values, ((context_length, 0), (0, 0)), constant_values=np.nan)
-    windows = np.lib.stride_tricks.sliding_window_view(padded, context_length, axis=0)
+    windows = _windows(values, context_length, before=context_length)
+    columns = _covariate_windows(model, covariates, context_length, last=int(origins.max()))
     device = model.center.device
     forecasts = []
     with torch.inference_mode():
         for start in range(0, len(origins), BATCH):
-            part = windows[origins[start : start + BATCH]].swapaxes(1, 2)
+            now = origins[start : start + BATCH]
+            part = windows[now]
             units = find_units(part) if own_units else UNCHANGED
             readings = torch.as_tensor(units.standardise(part), device=device)
-            forecast = model.forecast(readings).cpu().double().numpy()
+            beside = None if columns is None else torch.as_tensor(columns[now], device=device)
+            forecast = model.forecast(readings, beside).cpu().double().numpy()
             if own_units:  # nothing tells the level of a window without a reading
                 silent = np.asarray(np.isnan(part).all(1))
                 forecast[silent[:, None].repeat(forecast.shape[1], 1)] = np.nan
             center, spread = (each[..., None] for each in units)
             forecasts.append(forecast * spread + center)
     return np.concatenate(forecasts)
+
+
+def _windows(values: Floats, length: int, *, before: int, after: int = 0) -> Floats:
+    """Return a view of windows `(N, length, C)`, with nothing before and after the values."""
+    padded = np.pad(values, ((before, after), (0, 0)), constant_values=np.nan)
+    return np.lib.stride_tricks.sliding_window_view(padded, length, axis=0).swapaxes(1, 2)
+
+
+def _covariate_windows(
+    model: XLSTM, covariates: Floats | None, context_length: int, *, last: int
+) -> Floats | None:
+    """Return windows of context and horizon, by origin up to the last one."""
+    if covariates is None or not model.config.n_columns:
+        return None
+    length = context_length + model.config.horizon
+    after = max(0, last + model.config.horizon - len(covariates))
+    return _windows(covariates, length, before=context_length, after=after)
 
 
 def seasonal_naive(
@@ -120,9 +142,9 @@ def skill(forecast: Floats, naive: Floats, truth: Floats) -> float:
 
 
 def mean_skill(
-    series: Iterable[Floats],
+    series: Iterable[TimeSeries],
     *,
-    forecast: Callable[[Floats, NDArray[np.int64]], Floats],
+    forecast: Callable[[TimeSeries, NDArray[np.int64]], Floats],
     first: int,
     horizon: int,
     season: int,
@@ -131,10 +153,10 @@ def mean_skill(
 
     Parameters
     ----------
-    series : iterable of ndarray of float64, shape (T, C)
-        Readings of each; those too short for one forecast, and constant ones, do not count.
+    series : iterable of TimeSeries
+        Those too short for one forecast, and constant ones, do not count.
     forecast : callable
-        Takes readings and origins `(N,)`, returns point forecasts `(N, horizon, C)`.
+        Takes a series and origins `(N,)`, returns point forecasts `(N, horizon, C)`.
     first : int
         The first origin, at least `season`; then one every `horizon` readings.
     horizon, season : int
@@ -146,12 +168,13 @@ def mean_skill(
         Where no series is long enough, or the seasonal-naive forecast errs in none.
     """
     skills = []
-    for values in series:
+    for one in series:
+        values = one.values
         origins = np.arange(first, len(values) - horizon + 1, horizon)
         if len(origins):
             truth = targets(values, origins=origins, horizon=horizon)
             naive = seasonal_naive(values, origins=origins, horizon=horizon, season=season)
-            skills.append(skill(forecast(values, origins), naive, truth))
+            skills.append(skill(forecast(one, origins), naive, truth))
     if not skills:
         raise SeriesError(
             f"`y` is too short to score: with its context at least {first + horizon} readings are "

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils import Tags, check_random_state
@@ -18,13 +19,15 @@ from sklearn.utils.validation import check_is_fitted
 from xlstm_ts import persistence
 from xlstm_ts.calibration import calibrate_tails
 from xlstm_ts.config import Channels
-from xlstm_ts.frames import Floats, Panel, read_panel
+from xlstm_ts.exogenous import Exogenous, KnownFuture, learn
+from xlstm_ts.frames import read_panel
 from xlstm_ts.model import XLSTM
+from xlstm_ts.panels import Panel
 from xlstm_ts.plans import plan_fit, plan_partial_fit
 from xlstm_ts.prediction import Prediction, Series
 from xlstm_ts.runs import Record
 from xlstm_ts.training import Callback, train
-from xlstm_ts.units import find_units, standardise
+from xlstm_ts.units import Units, restandardise, standardise
 
 
 class XLSTMForecaster(Prediction, BaseEstimator):  # type: ignore[misc]
@@ -69,6 +72,12 @@ class XLSTMForecaster(Prediction, BaseEstimator):  # type: ignore[misc]
     patience : int or None, default=5
         Looks at the validation loss (every tenth of `max_steps`) without a better one after which
         training stops.
+    known_future : "all" or sequence of str, default=()
+        Columns of `X` that are known for the next `horizon` readings too, as prices, plans and
+        weather forecasts are; `predict` asks for them. The others are known up to now.
+    calendar : sequence of str, default=()
+        Fields of the time to learn from: "minute", "hour", "dayofweek", "day", "dayofyear",
+        "month".
     id_column, time_column, target_column : str, default="unique_id", "ds", "y"
         Columns of a long frame: which series, when, and the reading.
     max_time : float or None, default=None
@@ -97,6 +106,8 @@ class XLSTMForecaster(Prediction, BaseEstimator):  # type: ignore[misc]
         own, so that levels may differ and series that were never seen can be forecast.
     channels_ : tuple of str
         Names of the channels.
+    covariates_ : Covariates
+        The columns beside them.
     context_length_, season_length_ : int
         The context in use, and the season that was found.
     calibration_ : Calibration
@@ -148,6 +159,8 @@ class XLSTMForecaster(Prediction, BaseEstimator):  # type: ignore[misc]
         gradient_clip: float = 1.0,
         validation_fraction: float = 0.1,
         patience: int | None = 5,
+        known_future: KnownFuture = (),
+        calendar: Sequence[str] = (),
         id_column: str = "unique_id",
         time_column: str = "ds",
         target_column: str = "y",
@@ -177,6 +190,8 @@ class XLSTMForecaster(Prediction, BaseEstimator):  # type: ignore[misc]
         self.gradient_clip = gradient_clip
         self.validation_fraction = validation_fraction
         self.patience = patience
+        self.known_future = known_future
+        self.calendar = calendar
         self.id_column = id_column
         self.time_column = time_column
         self.target_column = target_column
@@ -187,7 +202,9 @@ class XLSTMForecaster(Prediction, BaseEstimator):  # type: ignore[misc]
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, y: Series) -> XLSTMForecaster:
+    def fit(
+        self, y: Series, X: Exogenous | None = None, *, static: pd.DataFrame | None = None
+    ) -> XLSTMForecaster:
         """Train on one series or on a panel of them.
 
         Parameters
@@ -196,6 +213,13 @@ class XLSTMForecaster(Prediction, BaseEstimator):  # type: ignore[misc]
             Readings in the order of time, with one step throughout; NaN is missing. A frame is
             wide, one column a channel, or long (see `id_column`). In a MultiIndex the last level
             is the time and those before it name the series, which may differ in length.
+        X : array (T, K), Series or DataFrame, optional
+            Covariates: numbers beside the readings, by the same times, NaN where missing. A frame
+            is wide, has the keys of the series as `y` does, or is long without the readings; the
+            rows of an array follow those of `y`.
+        static : DataFrame, optional
+            Numbers and categories of each series of a panel, one row each with its key as index,
+            or in the column `id_column`.
 
         Returns
         -------
@@ -205,7 +229,8 @@ class XLSTMForecaster(Prediction, BaseEstimator):  # type: ignore[misc]
         Raises
         ------
         SeriesError
-            Where `y` cannot be used (see `xlstm_ts.frames.read_panel`) or is too short.
+            Where `y` cannot be used (see `xlstm_ts.frames.read_panel`) or is too short, or `X` or
+            `static` does not go with it.
         ValueError
             Where a parameter is out of range.
         TrainingError
@@ -213,21 +238,29 @@ class XLSTMForecaster(Prediction, BaseEstimator):  # type: ignore[misc]
         CheckpointError
             Where the file `checkpoint` is damaged, or was written by another fit.
         """
-        panel = read_panel(y, long=self._long_columns())
-        plan = plan_fit(self, panel)
+        long = self._long_columns()
+        panel = read_panel(y, long=long)
+        covariates, panel = learn(
+            panel, X, static, known_future=self.known_future, calendar=self.calendar, long=long
+        )
+        plan = plan_fit(self, panel, covariates)
         standard, units = standardise(panel, n_train=plan.n_train)
+        tables = [covariates.table(one) for one in panel]
         with self._random() as generator:
             model = XLSTM(plan.model)
             if units is not None:
                 model.set_units(*units)
+            model.covariates.set_units(*covariates.units(tables, n_train=plan.n_train))
             history = train(
                 model.to(self._device()),
                 [torch.as_tensor(one).float() for one in standard],
+                columns=[torch.as_tensor(table) for table in tables],
                 n_train=plan.n_train,
                 config=plan.training,
                 generator=generator,
             )
         self.model_ = model
+        self.covariates_ = covariates
         self.history_: list[Record] = history
         self.context_length_ = plan.training.context_length
         self.season_length_ = plan.season
@@ -235,7 +268,7 @@ class XLSTMForecaster(Prediction, BaseEstimator):  # type: ignore[misc]
         self.pooled_ = not panel.is_single
         self.context_ = panel.last(self.context_length_)
         self.calibration_ = calibrate_tails(
-            [one.values for one in panel],
+            list(panel),
             starts=plan.n_train,
             forecast=self._rolling,
             horizon=model.config.horizon,
@@ -243,7 +276,9 @@ class XLSTMForecaster(Prediction, BaseEstimator):  # type: ignore[misc]
         )
         return self
 
-    def update(self, y: Series) -> XLSTMForecaster:
+    def update(
+        self, y: Series, X: Exogenous | None = None, *, static: pd.DataFrame | None = None
+    ) -> XLSTMForecaster:
         """Take in new readings without training: `predict()` then goes on from their end.
 
         Parameters
@@ -251,6 +286,8 @@ class XLSTMForecaster(Prediction, BaseEstimator):  # type: ignore[misc]
         y : array, Series or DataFrame
             Readings after those that are known, of these or of new series. Times between the two
             are missing readings; where readings are only counted they follow at once.
+        X, static : optional
+            Covariates of these readings, and of new series, as in `fit`.
 
         Returns
         -------
@@ -265,11 +302,13 @@ class XLSTMForecaster(Prediction, BaseEstimator):  # type: ignore[misc]
             Where `y` cannot be used, or does not come after what is known.
         """
         check_is_fitted(self)
-        new = self._read_new(y)
+        new = self._read_new(y, X, static)
         self.context_ = self.context_.extended(new, name="y").last(self.context_length_)
         return self
 
-    def partial_fit(self, y: Series) -> XLSTMForecaster:
+    def partial_fit(
+        self, y: Series, X: Exogenous | None = None, *, static: pd.DataFrame | None = None
+    ) -> XLSTMForecaster:
         """Train on with new readings, a tenth of the steps of `fit` at a third of its rate.
 
         Windows are drawn from the context in use and the new readings alone. The weights move
@@ -279,6 +318,8 @@ class XLSTMForecaster(Prediction, BaseEstimator):  # type: ignore[misc]
         ----------
         y : array, Series or DataFrame
             Readings after those that are known, as for `update`. Before a `fit` this is one.
+        X, static : optional
+            Covariates, as for `update`.
 
         Returns
         -------
@@ -293,14 +334,20 @@ class XLSTMForecaster(Prediction, BaseEstimator):  # type: ignore[misc]
             Where the loss becomes infinite or NaN; everything is then as before.
         """
         if not hasattr(self, "model_"):
-            return self.fit(y)
-        new = self._read_new(y)
+            return self.fit(y, X, static=static)
+        new = self._read_new(y, X, static)
         panel = self.context_.extended(new, name="y")
         model = copy.deepcopy(self.model_)
+        units = (
+            None
+            if self.pooled_
+            else Units(model.center.numpy(force=True), model.spread.numpy(force=True))
+        )
         with self._random() as generator:
             history = train(
                 model,
-                [torch.as_tensor(one).float() for one in self._standardised(panel)],
+                [torch.as_tensor(one).float() for one in restandardise(panel, units)],
+                columns=[torch.as_tensor(self.covariates_.table(one)) for one in panel],
                 n_train=[len(one) for one in panel],
                 config=plan_partial_fit(self, context_length=self.context_length_),
                 generator=generator,
@@ -339,8 +386,10 @@ class XLSTMForecaster(Prediction, BaseEstimator):  # type: ignore[misc]
         tags.input_tags.allow_nan = True
         return tags
 
-    def _read_new(self, y: Series) -> Panel:
-        return read_panel(y, long=self._long_columns(), known=self.context_, may_be_silent=True)
+    def _read_new(self, y: Series, X: Exogenous | None, static: pd.DataFrame | None) -> Panel:
+        long, known = self._long_columns(), self.context_
+        panel = read_panel(y, long=long, known=known, may_be_silent=True)
+        return self.covariates_.attach(panel, X, static, long=long, known=known)
 
     @contextmanager
     def _random(self) -> Iterator[torch.Generator]:
@@ -349,13 +398,6 @@ class XLSTMForecaster(Prediction, BaseEstimator):  # type: ignore[misc]
         with torch.random.fork_rng():
             torch.manual_seed(seeds[0])
             yield torch.Generator().manual_seed(seeds[1])
-
-    def _standardised(self, panel: Panel) -> list[Floats]:
-        """Return each series in the units of the model, or of its own readings."""
-        if self.pooled_:
-            return [find_units(one.values).standardise(one.values) for one in panel]
-        center, spread = (part.cpu().numpy() for part in (self.model_.center, self.model_.spread))
-        return [(one.values - center) / spread for one in panel]
 
     def _device(self) -> torch.device:
         if self.device != "auto":

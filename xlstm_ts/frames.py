@@ -7,8 +7,7 @@ a `Panel` of numbers; forecasts go back as the same kind of object, continued in
 from __future__ import annotations
 
 import warnings
-from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Hashable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,151 +17,14 @@ from numpy.typing import ArrayLike, NDArray
 from xlstm_ts import advice
 from xlstm_ts.exceptions import SeriesError, SeriesWarning
 from xlstm_ts.keys import split_series
-from xlstm_ts.steps import complete_index, future_index, gap_between, joined_index
+from xlstm_ts.panels import Floats, Like, LongColumns, Panel, TimeSeries
+from xlstm_ts.steps import complete_index
 
-Floats = NDArray[np.float64]
-Like = NDArray[Any] | pd.Series | pd.DataFrame
 # Kinds of dtype that are real numbers: bool, unsigned, integer, float.
 NUMBERS = "buif"
 TOGETHER = "put them together by pandas.concat({'first': one, 'second': other})"
 # What the model computes in has no room for more.
 LARGEST = float(np.finfo(np.float32).max)
-
-
-class LongColumns(NamedTuple):
-    """Names of the columns of a long frame, one row a reading."""
-
-    id: str = "unique_id"
-    time: str = "ds"
-    target: str = "y"
-
-
-@dataclass(frozen=True, kw_only=True)
-class TimeSeries:
-    """The readings of one series.
-
-    Parameters
-    ----------
-    values : ndarray of float64, shape (T, C)
-        The readings; NaN is missing.
-    index : pandas.Index
-        The time of each reading, with one step between all of them.
-    """
-
-    values: Floats
-    index: pd.Index[Any]
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-    def last(self, length: int) -> TimeSeries:
-        """Return the last `length` readings."""
-        return TimeSeries(values=self.values[-length:], index=self.index[-length:])
-
-
-@dataclass(frozen=True, kw_only=True)
-class Panel:
-    """One or more checked series with the same channels and one step.
-
-    Parameters
-    ----------
-    series : dict of TimeSeries
-        By key, in the order in which they came; a single one has the key None.
-    channels : tuple of str
-        Names of the channels; "0", "1", ... for an array.
-    like : array, Series or DataFrame
-        An empty object of the kind that came in, to give back the same.
-    long : LongColumns or None
-        The names of the columns where a long frame came in; `like` is then a Series of them.
-    """
-
-    series: dict[Hashable, TimeSeries]
-    channels: tuple[str, ...]
-    like: Any
-    long: LongColumns | None = None
-
-    def __iter__(self) -> Iterator[TimeSeries]:
-        return iter(self.series.values())
-
-    @property
-    def longest(self) -> TimeSeries:
-        """The longest series, the first of them."""
-        return max(self, key=len)
-
-    @property
-    def is_single(self) -> bool:
-        """Whether one series came by itself."""
-        return None in self.series
-
-    @property
-    def kind(self) -> str:
-        """What came, in words."""
-        return "one unnamed series" if self.is_single else "a panel"
-
-    @property
-    def step(self) -> str | None:
-        """Step of the index as pandas writes it ("h", "15min"); None where readings are counted."""
-        return getattr(self.longest.index, "freqstr", None)
-
-    def last(self, length: int) -> Panel:
-        """Return the last `length` readings of each series."""
-        return replace(self, series={key: one.last(length) for key, one in self.series.items()})
-
-    def extended(self, new: Panel, *, name: str) -> Panel:
-        """Return the panel with new readings after those of the same series, and new series.
-
-        Raises
-        ------
-        SeriesError
-            Where times of a series do not come after those that are known, or one of the two is a
-            panel of named series and the other a single one.
-        """
-        if new.is_single != self.is_single:
-            raise SeriesError(
-                f"`{name}` is {new.kind}, what is known is {self.kind}; name a series by "
-                "pandas.concat({'key': y}), or take it out of the panel by y.loc['key']."
-            )
-        series = dict(self.series)
-        for key, one in new.series.items():
-            if key in series:
-                called = name if key is None else f"{name}` series `{key}"
-                series[key] = _join_series(series[key], one, name=called)
-            else:
-                series[key] = one
-        return replace(self, series=series)
-
-    def restore(self, forecasts: Sequence[Floats]) -> Like:
-        """Return forecasts `(H, C)`, one for each series, as the kind of object that came in."""
-        if isinstance(self.like, np.ndarray):
-            return self._restore_array(forecasts)
-        if isinstance(self.like, pd.DataFrame):
-            return self._join(forecasts, self.like.columns)
-        joined = self._join(forecasts, pd.Index([self.like.name]))
-        return joined if self.long else joined.iloc[:, 0]
-
-    def restore_quantiles(self, forecasts: Sequence[Floats], levels: tuple[Any, ...]) -> Like:
-        """Return forecasts `(H, C, Q)` of each series: columns (channel, level), or level alone."""
-        if isinstance(self.like, np.ndarray):
-            return self._restore_array(forecasts)
-        columns: pd.Index[Any] = pd.Index(levels)
-        if isinstance(self.like, pd.DataFrame):
-            columns = pd.MultiIndex.from_product((self.like.columns, levels))
-        return self._join([part.reshape(len(part), -1) for part in forecasts], columns)
-
-    def _restore_array(self, forecasts: Sequence[Floats]) -> NDArray[Any]:
-        if self.like.ndim == 3:
-            return np.stack(forecasts)
-        return forecasts[0][:, 0] if self.like.ndim == 1 else forecasts[0]
-
-    def _join(self, forecasts: Sequence[Floats], columns: pd.Index[Any]) -> pd.DataFrame:
-        parts = [
-            pd.DataFrame(forecast, future_index(one.index, len(forecast)), columns)
-            for one, forecast in zip(self, forecasts, strict=True)
-        ]
-        if self.is_single:
-            return parts[0]
-        joined = pd.concat(parts, keys=list(self.series), names=self.like.index.names)
-        return joined.reset_index() if self.long else joined
 
 
 def read_panel(
@@ -218,13 +80,10 @@ def read_panel(
         long = None
     if not len(frame):
         raise SeriesError(f"`{name}` has no readings; give at least one.")
-    channels = _channels(frame, name=name)
-    numbers = np.column_stack(
-        [_read_channel(frame.iloc[:, j], name=name) for j in range(frame.shape[1])]
-    )
-    parts = split_series(pd.DataFrame(numbers, frame.index, list(channels)), name=name)
+    numbers = _numbers(frame, name=name)
+    channels = tuple(numbers.columns)
     read = _read_all(
-        parts,
+        split_series(numbers, name=name),
         name=name,
         known=None if known is None else known.longest.index,
         may_be_silent=may_be_silent,
@@ -233,6 +92,60 @@ def read_panel(
     if known is not None:
         _check_same_channels(panel, known, name=name)
     return panel
+
+
+class Columns(NamedTuple):
+    """Checked columns beside the readings, by series."""
+
+    parts: dict[Hashable, pd.DataFrame]
+    names: list[str]
+    is_array: bool
+
+    def has(self, key: Hashable, *, position: int) -> bool:
+        """Return whether there are values of a series; arrays go by its position."""
+        return (position < len(self.parts)) if self.is_array else key in self.parts
+
+    def of(self, key: Hashable, *, position: int) -> pd.DataFrame:
+        """Return the values of a series."""
+        return list(self.parts.values())[position] if self.is_array else self.parts[key]
+
+
+def read_columns(
+    X: ArrayLike | pd.Series[Any] | pd.DataFrame, *, long: LongColumns, name: str = "X"
+) -> Columns:
+    """Check columns beside the readings; their times are compared where the readings are known.
+
+    Parameters
+    ----------
+    X : array (T,), (T, X) or (S, T, X), Series, or DataFrame
+        Numbers, NaN where missing; wide, with a MultiIndex, or long.
+    long : LongColumns
+        Names of the columns of a long frame.
+    name : str
+        What the argument is called in an error.
+
+    Raises
+    ------
+    SeriesError
+        Where `X` is empty, holds what is no finite number, or a column twice.
+    """
+    if isinstance(X, pd.DataFrame) and {long.id, long.time} <= set(X.columns):
+        frame = _by_key(X, long, name=name)
+    else:
+        frame, _ = _to_frame(X, name=name)
+    if not len(frame):
+        raise SeriesError(f"`{name}` has no rows; give at least one.")
+    numbers = _numbers(frame, name=name)
+    _check_finite(numbers, name=name)
+    is_array = not isinstance(X, pd.Series | pd.DataFrame)
+    return Columns(split_series(numbers, name=name), list(numbers.columns), is_array)
+
+
+def _numbers(frame: pd.DataFrame, *, name: str) -> pd.DataFrame:
+    """Return the columns as float64, named by text."""
+    names = _channels(frame, name=name)
+    columns = [_read_channel(frame.iloc[:, j], name=name) for j in range(frame.shape[1])]
+    return pd.DataFrame(np.column_stack(columns), frame.index, list(names))
 
 
 def _to_frame(y: Any, *, name: str) -> tuple[pd.DataFrame, Like]:
@@ -276,8 +189,13 @@ def _from_long(y: pd.DataFrame, columns: LongColumns, *, name: str) -> pd.DataFr
     if others:
         raise SeriesError(
             f"`{name}` is a long frame with columns of no known role: {', '.join(others)}; "
-            f"keep {', '.join(columns)}."
+            f"keep {', '.join(columns)}, and give what goes beside the readings as `X`."
         )
+    return _by_key(y, columns, name=name)
+
+
+def _by_key(y: pd.DataFrame, columns: LongColumns, *, name: str) -> pd.DataFrame:
+    """Return a long frame by series and time."""
     if y[columns.id].isna().any():
         row = int(y[columns.id].isna().argmax())
         raise SeriesError(f"`{name}` has no {columns.id!r} at position {row}; name the series.")
@@ -287,7 +205,7 @@ def _from_long(y: pd.DataFrame, columns: LongColumns, *, name: str) -> pd.DataFr
             f"`{name}` column {columns.time!r} has dtype {time.dtype}, not times or integers; use "
             f"y[{columns.time!r}] = pandas.to_datetime(y[{columns.time!r}])."
         )
-    return y.set_index([columns.id, columns.time])[[columns.target]]
+    return y.set_index([columns.id, columns.time])
 
 
 def _channels(frame: pd.DataFrame, *, name: str) -> tuple[str, ...]:
@@ -349,6 +267,16 @@ def _warn_of_gaps(
 
 
 def _check_values(frame: pd.DataFrame, *, name: str, may_be_silent: bool) -> None:
+    _check_finite(frame, name=name)
+    silent = np.isnan(frame.to_numpy()).all(0)
+    if silent.any() and not may_be_silent:
+        raise SeriesError(
+            f"`{name}` column {frame.columns[int(silent.argmax())]!r} has no reading, only NaN; "
+            "drop it."
+        )
+
+
+def _check_finite(frame: pd.DataFrame, *, name: str) -> None:
     values = frame.to_numpy()
     beyond = np.argwhere(np.abs(values) > LARGEST)
     if len(beyond):
@@ -358,21 +286,6 @@ def _check_values(frame: pd.DataFrame, *, name: str, may_be_silent: bool) -> Non
             f"({frame.index[row]}); infinities and numbers beyond float32 ({LARGEST:.1e}) cannot "
             "be used, put NaN for a missing reading."
         )
-    silent = np.isnan(values).all(0)
-    if silent.any() and not may_be_silent:
-        raise SeriesError(
-            f"`{name}` column {frame.columns[int(silent.argmax())]!r} has no reading, only NaN; "
-            "drop it."
-        )
-
-
-def _join_series(known: TimeSeries, new: TimeSeries, *, name: str) -> TimeSeries:
-    """Return one series of both; times between them are missing readings, counts just go on."""
-    gap = gap_between(known.index, new.index, name=name)
-    missing = np.full((gap, known.values.shape[1]), np.nan)
-    values = np.concatenate((known.values, missing, new.values))
-    later = future_index(known.index, gap + len(new))
-    return TimeSeries(values=values, index=joined_index(known.index, later))
 
 
 def _check_same_channels(panel: Panel, known: Panel, *, name: str) -> None:

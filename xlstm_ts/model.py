@@ -20,18 +20,17 @@ from torch.nn import functional as F
 
 from xlstm_ts.blocks import Block, build_block
 from xlstm_ts.config import XLSTMConfig
+from xlstm_ts.covariates import CovariateEncoder, FuturePath, features_now, standardise
+from xlstm_ts.phases import advance, run, unroll
 from xlstm_ts.scaling import Scaling, causal_scaling, scaling_step
 from xlstm_ts.state import State, StateField, initial_state
 
 N_SCALING = len(Scaling._fields)
 N_BUFFER = 2
-# Spreads from the centre beyond which a number is no reading but a code for a missing one. Its
-# square would swamp the variance for thousands of readings, or for ever.
-FARTHEST = 1e9
 
 
 class Recent(NamedTuple):
-    """The last readings at each position, `(S, N, buffer_length, G)`, zero where missing."""
+    """The last readings at each position, `(S, N, buffer_length, G + X)`, zero where missing."""
 
     value: Tensor
     observed: Tensor
@@ -42,7 +41,8 @@ class XLSTM(nn.Module):
 
     Letters of shapes: B series, T readings, C channels, H horizon, Q quantile levels. Inside, the
     channels of a series are split into groups that share the weights; S is B times groups, G the
-    channels of one group, N tokens, E the width of the residual stream.
+    channels of one group, N tokens, E the width of the residual stream. With covariates (see
+    `xlstm_ts.covariates`) there are K columns beside the readings, X of them past or known.
 
     Parameters
     ----------
@@ -60,13 +60,14 @@ class XLSTM(nn.Module):
         self.config = config
         width, channels = config.d_model, config.group_channels
         outputs = config.horizon * channels * len(config.quantiles)
-        patch = config.patch_length * channels
+        patch = config.patch_length * (channels + config.n_past + config.n_known)
         # A level far above its spread would lose the spread in float32.
         self.register_buffer("center", torch.zeros(config.n_channels, dtype=torch.float64))
         self.register_buffer("spread", torch.ones(config.n_channels, dtype=torch.float64))
         self.register_buffer("levels", torch.tensor(config.quantiles), persistent=False)
         self.register_buffer("ordering", _ordering(config), persistent=False)
-        self.embed = nn.Linear(2 * patch, width)
+        self.covariates = CovariateEncoder(config)
+        self.embed = nn.Linear(2 * patch + features_now(config), width)
         self.blocks = nn.ModuleList(build_block(letter, config) for letter in config.blocks)
         self.norm = nn.LayerNorm(width, bias=False)
         self.head = nn.Linear(width, outputs)
@@ -75,10 +76,11 @@ class XLSTM(nn.Module):
             if config.linear_length
             else None
         )
+        self.future_path = FuturePath(config) if config.n_known or config.periods else None
         self.dropout = nn.Dropout(config.dropout)
         with torch.no_grad():
             # A gap means "at the mean" until training data with gaps say otherwise.
-            self.embed.weight[:, patch:] = 0
+            self.embed.weight[:, patch : 2 * patch] = 0
             if self.linear_path is not None:
                 self.linear_path.weight.zero_()
 
@@ -92,7 +94,7 @@ class XLSTM(nn.Module):
         """Return names, shapes and initial values of the state, in order."""
         config = self.config
         groups, channels = config.groups, config.group_channels
-        past = (groups, config.buffer_length, channels)
+        past = (groups, config.buffer_length, channels + config.n_past + config.n_known)
         scaling = (StateField(f"scaling_{name}", (groups, channels)) for name in Scaling._fields)
         buffer = (StateField(f"buffer_{name}", past) for name in Recent._fields)
         cells = (
@@ -107,7 +109,9 @@ class XLSTM(nn.Module):
         weight = self.head.weight
         return initial_state(self.state_fields(), batch, dtype=weight.dtype, device=weight.device)
 
-    def forward(self, readings: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+    def forward(
+        self, readings: Tensor, state: State | None = None, covariates: Tensor | None = None
+    ) -> tuple[Tensor, State]:
         """Forecast at every reading of a sequence.
 
         Parameters
@@ -116,6 +120,9 @@ class XLSTM(nn.Module):
             Raw readings `(B, T, C)`; NaN is missing, and so is what lies 1e9 spreads off.
         state : State, optional
             The state before the first of them; none is a cold start.
+        covariates : Tensor, optional
+            Raw columns `(B, T + H, K)` of these readings and of the next H, of which only what is
+            known ahead is looked at; NaN is missing, and without them all are.
 
         Returns
         -------
@@ -123,20 +130,25 @@ class XLSTM(nn.Module):
             Forecasts `(B, T, H, C, Q)` in units and dtype of the readings, and the state after the
             last reading.
         """
-        batch = readings.shape[0]
+        batch, length = readings.shape[:2]
         state = self.initial_state(batch) if state is None else state
         value, observed = self._fold(readings)
+        if covariates is None:
+            covariates = self.covariates.missing(batch, length + self.config.horizon)
+        columns = covariates.repeat_interleave(self.config.groups, 0)
         scaling, buffer, cells = self._split([part.flatten(0, 1) for part in state])
         scalings = causal_scaling(value, observed, scaling, span=self.config.scaling_span)
+        value, observed, now = self._beside(value, observed, columns[:, :length])
         value, observed = (
             torch.cat((past[:, 1:], part), 1)
             for past, part in zip(buffer, (value, observed), strict=True)
         )
         recent = _windows(value, observed, self.config.buffer_length, stride=1)
-        x, mask = self._tokens(recent, scalings)
-        x, cells = self._unroll(x, mask, cells)
+        x, mask = self._tokens(recent, scalings, now)
+        x, cells = unroll(self.blocks, x, mask, cells, period=self.config.patch_length)
         new = (*(part[:, -1] for part in (*scalings, *recent)), *cells)
-        forecast = self._unfold(self._forecast(x, recent, scalings), like=readings)
+        ahead = self._ahead(self.covariates.ahead(columns)[:, 1:], stride=1)
+        forecast = self._unfold(self._forecast(x, recent, scalings, ahead), like=readings)
         return forecast, tuple(part.unflatten(0, (batch, -1)) for part in new)
 
     def scale(self, readings: Tensor, state: State | None = None) -> Tensor:
@@ -163,7 +175,13 @@ class XLSTM(nn.Module):
         joined = scalings.scale.unflatten(0, (batch, -1)).transpose(1, 2).flatten(2)
         return joined * self.spread
 
-    def step(self, reading: Tensor, state: State) -> tuple[Tensor, State]:
+    def step(
+        self,
+        reading: Tensor,
+        state: State,
+        covariates: Tensor | None = None,
+        future: Tensor | None = None,
+    ) -> tuple[Tensor, State]:
         """Take one reading.
 
         Parameters
@@ -172,6 +190,10 @@ class XLSTM(nn.Module):
             Raw reading `(B, C)`; NaN is missing.
         state : State
             The state before it.
+        covariates : Tensor, optional
+            Raw columns `(B, K)` of this reading; NaN is missing.
+        future : Tensor, optional
+            Raw known and cyclic columns `(B, H, ...)` of the next readings; NaN is missing.
 
         Returns
         -------
@@ -180,27 +202,40 @@ class XLSTM(nn.Module):
         """
         batch = reading.shape[0]
         value, observed = self._fold(reading.unsqueeze(1))
+        if covariates is None:
+            covariates = self.covariates.missing(batch)
+        if future is None:
+            future = self.covariates.ahead(self.covariates.missing(batch, self.config.horizon))
+        groups = self.config.groups
+        columns, future = (
+            part.repeat_interleave(groups, 0) for part in (covariates.unsqueeze(1), future)
+        )
         scaling, buffer, cells = self._split([part.flatten(0, 1) for part in state])
         scaling = scaling_step(value[:, 0], observed[:, 0], scaling, span=self.config.scaling_span)
-        now = Scaling(*(part.unsqueeze(1) for part in scaling))
+        scalings = Scaling(*(part.unsqueeze(1) for part in scaling))
+        value, observed, now = self._beside(value, observed, columns)
         buffer = [
             torch.cat((past[:, 1:], part), 1)
             for past, part in zip(buffer, (value, observed), strict=True)
         ]
         recent = Recent(*(part.unsqueeze(1) for part in buffer))
-        x, mask = self._tokens(recent, now)
-        x, cells = self._advance(x[:, 0], mask[:, 0], cells)
+        x, mask = self._tokens(recent, scalings, now)
+        x, cells = advance(self.blocks, x[:, 0], mask[:, 0], cells)
         new = (*scaling, *buffer, *cells)
-        forecast = self._unfold(self._forecast(x.unsqueeze(1), recent, now), like=reading)
+        ahead = self._ahead(future, stride=1)
+        out = self._forecast(x.unsqueeze(1), recent, scalings, ahead)
+        forecast = self._unfold(out, like=reading)
         return forecast[:, 0], tuple(part.unflatten(0, (batch, -1)) for part in new)
 
-    def forecast(self, readings: Tensor) -> Tensor:
+    def forecast(self, readings: Tensor, covariates: Tensor | None = None) -> Tensor:
         """Forecast from the end of each window, from a cold start.
 
         Parameters
         ----------
         readings : Tensor
             Windows of raw readings `(B, T, C)`, T at least 1; NaN is missing.
+        covariates : Tensor, optional
+            Raw columns `(B, T + H, K)`, as for `forward`.
 
         Returns
         -------
@@ -208,11 +243,17 @@ class XLSTM(nn.Module):
             Forecasts `(B, H, C, Q)` in raw units.
         """
         missing = -readings.shape[1] % self.config.patch_length
-        value, observed = self._fold(F.pad(readings, (0, 0, missing, 0), value=torch.nan))
-        last = self.forward_patches(value, observed)[:, -1:]
+        before = (0, 0, missing, 0)
+        value, observed = self._fold(F.pad(readings, before, value=torch.nan))
+        if covariates is not None:
+            covariates = F.pad(covariates, before, value=torch.nan)
+            covariates = covariates.repeat_interleave(self.config.groups, 0)
+        last = self.forward_patches(value, observed, covariates)[:, -1:]
         return self._unfold(last, like=readings)[:, 0]
 
-    def forward_patches(self, value: Tensor, observed: Tensor) -> Tensor:
+    def forward_patches(
+        self, value: Tensor, observed: Tensor, covariates: Tensor | None = None
+    ) -> Tensor:
         """Forecast at the end of each whole patch, from a cold start: the path of training.
 
         Parameters
@@ -220,19 +261,24 @@ class XLSTM(nn.Module):
         value, observed : Tensor
             Standardised readings and 1 where they are there, else 0, `(S, T, G)`; T is a
             multiple of the patch length.
+        covariates : Tensor, optional
+            Raw columns `(S, T + H, K)`, as for `forward`.
 
         Returns
         -------
         Tensor
             Forecasts `(S, T / patch_length, H, G, Q)` in standardised units.
         """
-        config, rows = self.config, value.shape[0]
+        config, (rows, length) = self.config, value.shape[:2]
+        if covariates is None:
+            covariates = self.covariates.missing(rows, length + config.horizon)
         start = self._split([part.flatten(0, 1)[:1] for part in self.initial_state()])
         scaling = Scaling(*(part.expand(rows, -1) for part in start[0]))
         scalings = causal_scaling(value, observed, scaling, span=config.scaling_span)
         ends = Scaling(
             *(part[:, config.patch_length - 1 :: config.patch_length] for part in scalings)
         )
+        value, observed, now = self._beside(value, observed, covariates[:, :length])
         pad = (0, 0, config.buffer_length - config.patch_length, 0)
         recent = _windows(
             F.pad(value, pad),
@@ -240,22 +286,42 @@ class XLSTM(nn.Module):
             config.buffer_length,
             stride=config.patch_length,
         )
-        x, mask = self._tokens(recent, ends)
+        x, mask = self._tokens(recent, ends, now[:, config.patch_length - 1 :: config.patch_length])
         cells = tuple(part[:, 0].expand(rows, *part.shape[2:]) for part in start[2])
-        x, _ = self._run(x, mask, cells)
-        return self._forecast(x, recent, ends)
+        x, _ = run(self.blocks, x, mask, cells)
+        patch = config.patch_length
+        ahead = self._ahead(self.covariates.ahead(covariates)[:, patch:], stride=patch)
+        return self._forecast(x, recent, ends, ahead)
 
     def _fold(self, readings: Tensor) -> tuple[Tensor, Tensor]:
         """Standardise `(B, T, C)` and split it into groups: values and marks `(S, T, G)`."""
-        # Readings may come in float64: the level goes off before their digits do.
-        standard = ((readings - self.center) / self.spread).to(self.head.weight.dtype)
-        missing = ~(standard.abs() < FARTHEST)
-        value = torch.where(missing, 0.0, standard)
-        parts = (value, (~missing).to(value.dtype))
+        dtype = self.head.weight.dtype
+        parts = standardise(readings, self.center, self.spread, dtype=dtype)
         groups = self.config.groups
         folded = (part.unflatten(2, (groups, -1)).transpose(1, 2).flatten(0, 1) for part in parts)
         value, observed = folded
         return value, observed
+
+    def _beside(
+        self, value: Tensor, observed: Tensor, columns: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Put columns `(S, T, K)` beside readings: values, marks, and what tells the moment."""
+        if not columns.shape[-1]:
+            return value, observed, value[..., :0]
+        seen = self.covariates.encode(columns, dtype=value.dtype)
+        value = torch.cat((value, seen.value), 2)
+        return value, torch.cat((observed, seen.observed), 2), seen.now
+
+    def _ahead(self, columns: Tensor, *, stride: int) -> Tensor | None:
+        """Return what known and cyclic columns `(S, T, ...)` say of the H readings from each on.
+
+        Of those `stride` apart: `(S, N, H, ...)`.
+        """
+        if self.future_path is None:
+            return None
+        known = self.covariates.encode_ahead(columns, dtype=self.head.weight.dtype)
+        ahead: Tensor = self.future_path.ahead(known)
+        return ahead.unfold(1, self.config.horizon, stride).transpose(2, 3)
 
     def _unfold(self, forecast: Tensor, *, like: Tensor) -> Tensor:
         """Join groups `(S, N, H, G, Q)` to channels `(B, N, H, C, Q)`, in the readings' units."""
@@ -266,82 +332,33 @@ class XLSTM(nn.Module):
         cells = N_SCALING + N_BUFFER
         return Scaling(*state[:N_SCALING]), state[N_SCALING:cells], tuple(state[cells:])
 
-    def _tokens(self, recent: Recent, scaling: Scaling) -> tuple[Tensor, Tensor]:
+    def _tokens(self, recent: Recent, scaling: Scaling, now: Tensor) -> tuple[Tensor, Tensor]:
         """Embed the patch at each position: tokens `(S, N, E)` and which hold a reading."""
         value, observed = (part[:, :, -self.config.patch_length :] for part in recent)
         scaled = _scaled(value, observed, scaling)
         # Neither level nor scale is a feature: the forecast of a * y + b is that of y, scaled.
-        features = torch.cat((scaled.flatten(2), 1 - observed.flatten(2)), 2)
+        features = torch.cat((scaled.flatten(2), 1 - observed.flatten(2), now), 2)
         return self.dropout(self.embed(features)), observed.flatten(2).amax(2) > 0
 
-    def _forecast(self, x: Tensor, recent: Recent, scaling: Scaling) -> Tensor:
-        """Return head plus linear path, in the units of the readings: `(S, N, H, G, Q)`."""
+    def _forecast(
+        self, x: Tensor, recent: Recent, scaling: Scaling, ahead: Tensor | None
+    ) -> Tensor:
+        """Return head plus other paths, in the units of the readings: `(S, N, H, G, Q)`."""
         config = self.config
-        raw = self.head(self.norm(x)).unflatten(
-            2, (config.horizon, config.group_channels, len(config.quantiles))
-        )
+        x = self.norm(x)
+        raw = self.head(x).unflatten(2, (config.horizon, -1))
+        if self.future_path is not None:
+            raw = raw + self.future_path(x, ahead)
+        raw = raw.unflatten(3, (config.group_channels, len(config.quantiles)))
         ordered = raw[..., config.median, None] + F.softplus(raw) @ self.ordering
         if self.linear_path is not None:
-            value, observed = (part[:, :, -config.linear_length :] for part in recent)
+            value, observed = (
+                part[:, :, -config.linear_length :, : config.group_channels] for part in recent
+            )
             path = self.linear_path(_scaled(value, observed, scaling).transpose(2, 3))
             ordered = ordered + path.transpose(2, 3).unsqueeze(-1)
         scale, mean = (part[:, :, None, :, None] for part in (scaling.scale, scaling.mean))
         return ordered * scale + mean
-
-    def _run(self, x: Tensor, mask: Tensor, cells: State) -> tuple[Tensor, State]:
-        """Run the blocks over rows of tokens `(rows, N, E)`, parallel over N."""
-        new: list[Tensor] = []
-        for block, state in self._by_block(cells):
-            x, state = block(x, state, mask)
-            new.extend(state)
-        return x, tuple(new)
-
-    def _unroll(self, x: Tensor, mask: Tensor, cells: State) -> tuple[Tensor, State]:
-        """Run tokens that end at every reading: each phase of the patch is a row of its own."""
-        period = self.config.patch_length
-        rows, length = mask.shape
-        whole = length - length % period
-        outputs = []
-        if whole:
-            shape = (whole // period, period)
-            row_x, row_mask = (
-                part[:, :whole].unflatten(1, shape).transpose(1, 2).flatten(0, 1)
-                for part in (x, mask)
-            )
-            out, ends = self._run(row_x, row_mask, tuple(part.flatten(0, 1) for part in cells))
-            cells = tuple(part.unflatten(0, (rows, period)) for part in ends)
-            outputs.append(out.unflatten(0, (rows, period)).transpose(1, 2).flatten(1, 2))
-        if rest := length - whole:
-            row_x, row_mask = (part[:, whole:].flatten(0, 1).unsqueeze(1) for part in (x, mask))
-            out, ends = self._run(
-                row_x, row_mask, tuple(part[:, :rest].flatten(0, 1) for part in cells)
-            )
-            fresh = (part.unflatten(0, (rows, rest)) for part in ends)
-            cells = tuple(
-                torch.cat((part[:, rest:], new), 1) for part, new in zip(cells, fresh, strict=True)
-            )
-            outputs.append(out.unflatten(0, (rows, rest)).squeeze(2))
-        return torch.cat(outputs, 1), cells
-
-    def _advance(self, x: Tensor, mask: Tensor, cells: State) -> tuple[Tensor, State]:
-        """Take one token from the oldest cell states; what it leaves becomes the newest."""
-        new: list[Tensor] = []
-        for block, queue in self._by_block(cells):
-            x, state = block.step(x, tuple(part[:, 0] for part in queue), mask)
-            new.extend(
-                torch.cat((part[:, 1:], end.unsqueeze(1)), 1)
-                for part, end in zip(queue, state, strict=True)
-            )
-        return x, tuple(new)
-
-    def _by_block(self, cells: State) -> list[tuple[Block, State]]:
-        """Pair each block with its part of the state."""
-        pairs, start = [], 0
-        for block in cast("list[Block]", list(self.blocks)):
-            stop = start + len(block.state_fields())
-            pairs.append((block, cells[start:stop]))
-            start = stop
-        return pairs
 
 
 def _windows(value: Tensor, observed: Tensor, length: int, *, stride: int) -> Recent:
@@ -350,8 +367,15 @@ def _windows(value: Tensor, observed: Tensor, length: int, *, stride: int) -> Re
 
 
 def _scaled(value: Tensor, observed: Tensor, scaling: Scaling) -> Tensor:
-    """Put readings `(S, N, L, G)` into the units of their token, a gap at its mean."""
-    mean, scale = (part.unsqueeze(2) for part in (scaling.mean, scaling.scale))
+    """Put readings `(S, N, L, G)` into the units of their token, a gap at its mean.
+
+    Columns beside them are in units already.
+    """
+    beside = (0, value.shape[3] - scaling.mean.shape[2])
+    mean, scale = (
+        F.pad(part, beside, value=neutral).unsqueeze(2)
+        for part, neutral in ((scaling.mean, 0), (scaling.scale, 1))
+    )
     return observed * (value - mean) / scale
 
 

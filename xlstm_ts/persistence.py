@@ -14,11 +14,13 @@ import pandas as pd
 import torch
 
 from xlstm_ts.calibration import Calibration
+from xlstm_ts.columns import Column
 from xlstm_ts.config import XLSTMConfig
 from xlstm_ts.exceptions import SeriesError
+from xlstm_ts.exogenous import Covariates
 from xlstm_ts.files import atomic_path
-from xlstm_ts.frames import Floats, LongColumns, Panel, TimeSeries
 from xlstm_ts.model import XLSTM
+from xlstm_ts.panels import Floats, LongColumns, Panel, TimeSeries
 from xlstm_ts.runs import Record
 
 if TYPE_CHECKING:
@@ -44,7 +46,16 @@ def save(path: Path, forecaster: XLSTMForecaster) -> None:
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         context = np.concatenate([one.values for one in forecaster.context_])
         errors = forecaster.calibration_.errors.astype(np.float32)
-        np.savez(file, header=np.array(text), context=context, calibration=errors, **arrays)
+        columns = [forecaster.covariates_.numbers(one) for one in forecaster.context_]
+        np.savez(
+            file,
+            header=np.array(text),
+            context=context,
+            covariates=np.concatenate(columns),
+            static=np.stack([one.static for one in forecaster.context_]),
+            calibration=errors,
+            **arrays,
+        )
 
 
 def load(path: Path, forecaster: XLSTMForecaster) -> None:
@@ -91,6 +102,7 @@ def _describe(forecaster: XLSTMForecaster) -> dict[str, Any]:
         "season_length": forecaster.season_length_,
         "history": [list(record) for record in forecaster.history_],
         "channels": list(context.channels),
+        "columns": [dataclasses.asdict(column) for column in forecaster.covariates_.columns],
         "keys": [_describe_key(key) for key in context.series],
         "lengths": [len(one) for one in context],
         "indexes": [_describe_index(one.index) for one in context],
@@ -103,9 +115,12 @@ def _restore(
     forecaster: XLSTMForecaster, header: dict[str, Any], arrays: dict[str, np.ndarray[Any, Any]]
 ) -> None:
     params = {**header["params"], "quantiles": tuple(header["params"]["quantiles"])}
-    config = {**header["config"], "quantiles": tuple(header["config"]["quantiles"])}
+    tuples = {name: tuple(header["config"][name]) for name in ("quantiles", "periods")}
+    config = {**header["config"], **tuples}
+    columns = tuple(Column(**column) for column in header["columns"])
     forecaster.set_params(**params)
-    values = arrays.pop("context")
+    context = {name: arrays.pop(name) for name in ("context", "covariates", "static")}
+    forecaster.covariates_ = Covariates(columns=columns)
     forecaster.calibration_ = Calibration(arrays.pop("calibration").astype(np.float64))
     model = XLSTM(XLSTMConfig(**config))
     weights = {name.removeprefix("weight/"): torch.as_tensor(a) for name, a in arrays.items()}
@@ -115,17 +130,22 @@ def _restore(
     forecaster.season_length_ = header["season_length"]
     forecaster.history_ = [Record(*record) for record in header["history"]]
     forecaster.channels_ = tuple(header["channels"])
-    forecaster.context_ = _restore_context(header, values)
+    forecaster.context_ = _restore_context(header, context)
     forecaster.pooled_ = not forecaster.context_.is_single
 
 
-def _restore_context(header: dict[str, Any], values: Floats) -> Panel:
-    ends = np.cumsum(header["lengths"])
+def _restore_context(header: dict[str, Any], arrays: dict[str, Floats]) -> Panel:
+    ends = np.cumsum(header["lengths"])[:-1]
+    parts = (np.split(arrays[name], ends) for name in ("context", "covariates"))
+    rows = zip(header["keys"], header["indexes"], arrays["static"], *parts, strict=True)
     series = {
-        _restore_key(key): TimeSeries(values=part, index=_restore_index(index, len(part)))
-        for key, part, index in zip(
-            header["keys"], np.split(values, ends[:-1]), header["indexes"], strict=True
+        _restore_key(key): TimeSeries(
+            values=values,
+            index=_restore_index(index, len(values)),
+            covariates=covariates,
+            static=static,
         )
+        for key, index, static, values, covariates in rows
     }
     long = header["long"]
     return Panel(

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from xlstm_ts.checkpoints import Checkpoint, fingerprint
 from xlstm_ts.checks import check_fraction, check_integer
+from xlstm_ts.columns import PERIODS
 from xlstm_ts.config import XLSTMConfig
 from xlstm_ts.exceptions import SeriesError, SeriesWarning
-from xlstm_ts.frames import Panel
+from xlstm_ts.exogenous import Covariates
+from xlstm_ts.panels import Floats, Panel
 from xlstm_ts.seasons import season_length
 from xlstm_ts.training import Callback, TrainingConfig
 
@@ -55,7 +57,7 @@ class FitPlan:
     training: TrainingConfig
 
 
-def plan_fit(forecaster: XLSTMForecaster, panel: Panel) -> FitPlan:
+def plan_fit(forecaster: XLSTMForecaster, panel: Panel, covariates: Covariates) -> FitPlan:
     """Check the parameters of a forecaster and settle what "auto" leaves open.
 
     Raises
@@ -66,7 +68,7 @@ def plan_fit(forecaster: XLSTMForecaster, panel: Panel) -> FitPlan:
         Where the series is too short for the parameters.
     """
     season = season_length(panel)
-    model = _model_config(forecaster, panel, season=season)
+    model = _model_config(forecaster, panel, covariates, season=season)
     n_train = _training_readings(forecaster, panel, horizon=model.horizon)
     context_length = _context_length(forecaster, model, n_train=max(n_train))
     _check_length(panel, model, n_train=n_train, context_length=context_length)
@@ -79,12 +81,15 @@ def plan_fit(forecaster: XLSTMForecaster, panel: Panel) -> FitPlan:
             SeriesWarning,
             stacklevel=3,
         )
-    checkpoint = _checkpoint(forecaster, panel, model, context_length=context_length)
+    data = [part for one in panel for part in (one.values, covariates.table(one))]
+    checkpoint = _checkpoint(forecaster, data, model, context_length=context_length)
     training = _training_config(forecaster, context_length=context_length, checkpoint=checkpoint)
     return FitPlan(season=season, model=model, n_train=n_train, training=training)
 
 
-def _model_config(forecaster: XLSTMForecaster, panel: Panel, *, season: int) -> XLSTMConfig:
+def _model_config(
+    forecaster: XLSTMForecaster, panel: Panel, covariates: Covariates, *, season: int
+) -> XLSTMConfig:
     patch, span = forecaster.patch_length, forecaster.scaling_span
     usual_span = SPAN_SEASONS * season if season > 1 else SPAN_WITHOUT_SEASON
     same = ("horizon", "channels", "blocks", "d_model", "n_heads", "expansion")
@@ -94,6 +99,10 @@ def _model_config(forecaster: XLSTMForecaster, panel: Panel, *, season: int) -> 
         quantiles=_levels(forecaster.quantiles),
         patch_length=season if patch == "auto" else patch,
         scaling_span=usual_span if span == "auto" else span,
+        n_past=len(covariates.named("past")),
+        n_known=len(covariates.named("known")),
+        n_static=len(covariates.named("static")),
+        periods=tuple(PERIODS[field] for field in covariates.named("cyclic")),
     )
 
 
@@ -149,7 +158,7 @@ def _check_length(
 
 
 def _checkpoint(
-    forecaster: XLSTMForecaster, panel: Panel, model: XLSTMConfig, *, context_length: int
+    forecaster: XLSTMForecaster, data: list[Floats], model: XLSTMConfig, *, context_length: int
 ) -> Checkpoint | None:
     """Return where the training is kept, told apart by all that it follows from."""
     if forecaster.checkpoint is None:
@@ -162,7 +171,7 @@ def _checkpoint(
         path = Path(forecaster.checkpoint)
     except TypeError as err:
         raise ValueError(f"`checkpoint` must be a path, got {forecaster.checkpoint!r}.") from err
-    return Checkpoint(path, fingerprint(params, readings=[one.values for one in panel]))
+    return Checkpoint(path, fingerprint(params, readings=data))
 
 
 def _callbacks(callbacks: Any) -> tuple[Callback, ...]:

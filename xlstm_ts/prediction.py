@@ -14,7 +14,9 @@ from sklearn.utils.validation import check_is_fitted
 from xlstm_ts.calibration import intervals
 from xlstm_ts.evaluation import mean_skill, rolling_forecasts
 from xlstm_ts.exceptions import SeriesWarning
-from xlstm_ts.frames import Floats, Like, LongColumns, Panel, TimeSeries, read_panel
+from xlstm_ts.exogenous import Covariates, Exogenous
+from xlstm_ts.frames import read_panel
+from xlstm_ts.panels import Floats, Like, LongColumns, Panel, TimeSeries, join_series
 from xlstm_ts.steps import follows_on
 
 if TYPE_CHECKING:
@@ -36,8 +38,15 @@ class Prediction:
     season_length_: int
     pooled_: bool
     calibration_: Calibration
+    covariates_: Covariates
 
-    def predict(self, y: Series | None = None) -> Like:
+    def predict(
+        self,
+        y: Series | None = None,
+        X: Exogenous | None = None,
+        *,
+        static: pd.DataFrame | None = None,
+    ) -> Like:
         """Forecast the next `horizon` readings: the quantile nearest to the median.
 
         Parameters
@@ -46,6 +55,10 @@ class Prediction:
             A new context of any length, with the channels and the step of the training series, of
             these or of other series; without one the forecast goes on from the end of those.
             Nothing is trained.
+        X, static : optional
+            Covariates, as in `fit`: with `y` of its times and, where columns are known ahead, of
+            the `horizon` times after it; without `y` of these alone. `static` is needed for series
+            that were not in the fit.
 
         Returns
         -------
@@ -57,20 +70,27 @@ class Prediction:
         NotFittedError
             Before `fit`.
         SeriesError
-            Where `y` cannot be used, has other channels, or another step.
+            Where `y` cannot be used, has other channels, or another step, or `X` lacks what is
+            needed.
         """
         check_is_fitted(self)
-        panel = self._context(y)
+        panel = self._context(y, X, static)
         median = self.model_.config.median
         return panel.restore([self._forecast(one)[..., median] for one in panel])
 
-    def predict_quantiles(self, y: Series | None = None) -> Like:
+    def predict_quantiles(
+        self,
+        y: Series | None = None,
+        X: Exogenous | None = None,
+        *,
+        static: pd.DataFrame | None = None,
+    ) -> Like:
         """Forecast all quantile levels of the next `horizon` readings.
 
         Parameters
         ----------
-        y : array, Series or DataFrame, optional
-            A new context, as for `predict`.
+        y, X, static : optional
+            A new context and its covariates, as for `predict`.
 
         Returns
         -------
@@ -79,11 +99,18 @@ class Prediction:
             (channel, level). Levels never cross.
         """
         check_is_fitted(self)
-        panel = self._context(y)
+        panel = self._context(y, X, static)
         levels = self.model_.config.quantiles
         return panel.restore_quantiles([self._forecast(one) for one in panel], levels)
 
-    def predict_interval(self, y: Series | None = None, *, coverage: float = 0.9) -> Like:
+    def predict_interval(
+        self,
+        y: Series | None = None,
+        X: Exogenous | None = None,
+        *,
+        static: pd.DataFrame | None = None,
+        coverage: float = 0.9,
+    ) -> Like:
         """Forecast an interval for each of the next `horizon` readings.
 
         The bounds are conformal: as wide as the errors of forecasts of the validation tail demand
@@ -93,8 +120,8 @@ class Prediction:
 
         Parameters
         ----------
-        y : array, Series or DataFrame, optional
-            A new context, as for `predict`.
+        y, X, static : optional
+            A new context and its covariates, as for `predict`.
         coverage : float, default=0.9
             Share of readings that are to lie inside, in (0, 1).
 
@@ -110,7 +137,7 @@ class Prediction:
             of different levels were trained with a single quantile, which has no width.
         """
         check_is_fitted(self)
-        panel = self._context(y)
+        panel = self._context(y, X, static)
         median = self.model_.config.median
         if self.pooled_ and len(self.model_.config.quantiles) == 1:
             raise ValueError("Intervals for many series need at least two `quantiles`; fit again.")
@@ -120,7 +147,9 @@ class Prediction:
         ]
         return panel.restore_quantiles(bounds, ("lower", "upper"))
 
-    def score(self, y: Series) -> float:
+    def score(
+        self, y: Series, X: Exogenous | None = None, *, static: pd.DataFrame | None = None
+    ) -> float:
         """Return the skill over the seasonal-naive forecast: 1 is perfect, 0 is no better.
 
         Forecasts are made every `horizon` readings, each from the readings before it, and the
@@ -133,6 +162,8 @@ class Prediction:
             follow on those of the training series, its end is the context of the first forecasts;
             otherwise `y` begins with `context_length_` readings of context. Nothing is scored
             before a whole season of readings, which the seasonal-naive forecast needs.
+        X, static : optional
+            Covariates of these readings, as in `fit`.
 
         Returns
         -------
@@ -142,8 +173,8 @@ class Prediction:
         check_is_fitted(self)
         median = self.model_.config.median
         return mean_skill(
-            self._scored_values(y),
-            forecast=lambda values, origins: self._rolling(values, origins)[..., median],
+            self._scored(y, X, static),
+            forecast=lambda one, origins: self._rolling(one, origins)[..., median],
             # The forecast needs a context before it, the seasonal-naive one a whole season.
             first=max(self.context_length_, self.season_length_),
             horizon=self.model_.config.horizon,
@@ -153,15 +184,25 @@ class Prediction:
     def _long_columns(self) -> LongColumns:
         return LongColumns(self.id_column, self.time_column, self.target_column)
 
-    def _context(self, y: Series | None) -> Panel:
-        """Return the series to forecast from."""
-        if y is None:
-            return self.context_
-        return read_panel(y, long=self._long_columns(), known=self.context_)
+    def _context(
+        self,
+        y: Series | None,
+        X: Exogenous | None,
+        static: pd.DataFrame | None,
+        *,
+        ahead: int | None = None,
+    ) -> Panel:
+        """Return the series to forecast from, with what is known `horizon` times ahead of them."""
+        long, known = self._long_columns(), self.context_
+        panel = known if y is None else read_panel(y, long=long, known=known)
+        ahead = self.model_.config.horizon if ahead is None else ahead
+        return self.covariates_.attach(
+            panel, X, static, long=long, ahead=ahead, only_ahead=y is None, known=known
+        )
 
     def _forecast(self, series: TimeSeries) -> Floats:
         """Return the quantile forecasts after the end of a series, `(H, C, Q)`."""
-        forecast = self._rolling(series.values, np.array([len(series)]))[0]
+        forecast = self._rolling(series, np.array([len(series)]))[0]
         if np.isnan(forecast).any():
             warnings.warn(
                 f"A series that ends at {series.index[-1]} has a channel without a reading in its "
@@ -171,21 +212,24 @@ class Prediction:
             )
         return forecast
 
-    def _rolling(self, values: Floats, origins: NDArray[np.int64]) -> Floats:
+    def _rolling(self, series: TimeSeries, origins: NDArray[np.int64]) -> Floats:
         return rolling_forecasts(
             self.model_,
-            values,
+            series.values,
+            covariates=self.covariates_.table(series, ahead=self.model_.config.horizon),
             origins=origins,
             context_length=self.context_length_,
             own_units=self.pooled_,
         )
 
-    def _scored_values(self, y: Series) -> Iterator[Floats]:
-        """Yield the readings of each series, after its context where they follow on that."""
-        panel, context = self._context(y), self.context_
+    def _scored(
+        self, y: Series, X: Exogenous | None, static: pd.DataFrame | None
+    ) -> Iterator[TimeSeries]:
+        """Yield each series, after its context where it follows on that."""
+        panel, context = self._context(y, X, static, ahead=0), self.context_
         for key, one in panel.series.items():
             before = context.series.get(key)
             if before is not None and follows_on(one.index, before.index):
-                yield np.concatenate((before.values, one.values))
+                yield join_series(before, one, name="y")
             else:
-                yield one.values
+                yield one

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from xlstm_ts.frames import Panel
+from xlstm_ts.panels import Panel
 
 # Cycles that people and machines live by; the longest that a patch may span comes first.
 CYCLES = (pd.Timedelta(days=1), pd.Timedelta(hours=1), pd.Timedelta(minutes=1))

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from sktime.forecasting.base import BaseForecaster, ForecastingHorizon
 
 from xlstm_ts.forecaster import XLSTMForecaster as Forecaster
-from xlstm_ts.frames import Floats, Panel, read_panel
+from xlstm_ts.frames import read_panel
+from xlstm_ts.panels import Floats, Panel
 from xlstm_ts.steps import TIMES, future_index
 
 Readings = pd.Series | pd.DataFrame

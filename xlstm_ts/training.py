@@ -102,6 +102,7 @@ def train(
     n_train: Sequence[int],
     config: TrainingConfig,
     generator: torch.Generator,
+    columns: Sequence[Tensor] | None = None,
 ) -> list[Record]:
     """Train `model` in place and leave it with its best weights, in evaluation mode.
 
@@ -118,6 +119,8 @@ def train(
         How to train.
     generator : torch.Generator
         Draws the windows; dropout draws from torch's global generator.
+    columns : sequence of Tensor, optional
+        Raw covariates `(T, K)` of each series, NaN where missing.
 
     Returns
     -------
@@ -134,7 +137,11 @@ def train(
         Where it comes before the first step is done; later it stops the training with an
         `InterruptedWarning`.
     """
-    known = [one[:count] for one, count in zip(series, n_train, strict=True) if count]
+    columns = [one[:, :0] for one in series] if columns is None else columns
+    known, beside = (
+        [one[:count] for one, count in zip(parts, n_train, strict=True) if count]
+        for parts in (series, columns)
+    )
     run = _begin(model, config, generator)
     with tqdm(
         total=config.max_steps, initial=run.step, disable=config.verbose < 1, desc="fit"
@@ -142,8 +149,8 @@ def train(
         loop = _Loop(
             run=run,
             config=config,
-            sampler=_sampler(model, known, config),
-            validation=_validation_windows(model, series, n_train, config),
+            sampler=_sampler(model, known, beside, config),
+            validation=_validation_windows(model, series, columns, n_train, config),
             bar=bar,
         )
         try:
@@ -264,9 +271,12 @@ def _check_finite(step: int, *losses: float) -> None:
             )
 
 
-def _sampler(model: XLSTM, series: Sequence[Tensor], config: TrainingConfig) -> WindowSampler:
+def _sampler(
+    model: XLSTM, series: Sequence[Tensor], columns: Sequence[Tensor], config: TrainingConfig
+) -> WindowSampler:
     return WindowSampler(
         series,
+        columns=columns,
         groups=model.config.groups,
         context_length=config.context_length,
         patch_length=model.config.patch_length,
@@ -286,7 +296,7 @@ def _update(
     """Take one step of the optimiser on the loss of all scored tokens; return the loss."""
     model.train()
     windows = windows.to(model.head.weight.device)
-    forecast = model.forward_patches(windows.value, windows.observed)
+    forecast = model.forward_patches(windows.value, windows.observed, windows.covariates)
     first = forecast.shape[1] // UNSCORED_PART
     loss = pinball_loss(forecast[:, first:], windows.target[:, first:], model.levels)
     optimizer.zero_grad()
@@ -297,17 +307,24 @@ def _update(
 
 
 def _validation_windows(
-    model: XLSTM, series: Sequence[Tensor], n_train: Sequence[int], config: TrainingConfig
+    model: XLSTM,
+    series: Sequence[Tensor],
+    columns: Sequence[Tensor],
+    n_train: Sequence[int],
+    config: TrainingConfig,
 ) -> Windows | None:
     """Return windows that end in the tails; None where there is nothing to choose weights by."""
-    tails = [
-        one[max(0, count - config.context_length) :]
-        for one, count in zip(series, n_train, strict=True)
-        if count < len(one)
-    ]
+    tails, beside = (
+        [
+            one[max(0, count - config.context_length) :]
+            for one, count in zip(parts, n_train, strict=True)
+            if count < len(one)
+        ]
+        for parts in (series, columns)
+    )
     if not tails:
         return None
-    windows = _sampler(model, tails, config).spread(VALIDATION_WINDOWS)
+    windows = _sampler(model, tails, beside, config).spread(VALIDATION_WINDOWS)
     return None if windows.target[:, -1].isnan().all() else windows
 
 
@@ -320,6 +337,7 @@ def _last_token_loss(model: XLSTM, windows: Windows) -> float:
         for parts in zip(
             windows.value.split(VALIDATION_BATCH),
             windows.observed.split(VALIDATION_BATCH),
+            windows.covariates.split(VALIDATION_BATCH),
             strict=True,
         )
     ]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from xlstm_ts.exceptions import SeriesError
-from xlstm_ts.frames import Floats, Panel
+from xlstm_ts.panels import Floats, Panel
 
 # A spread below this share of the level is no spread: the float64 sums over a constant channel of
 # ten million readings err by half of it.
@@ -39,6 +39,20 @@ def find_units(values: Floats) -> Units:
     varies = spread > ROUNDING * np.abs(center)
     level = np.where(center == 0, 1.0, np.abs(center))
     return Units(center, np.where(varies, spread, level))
+
+
+def restandardise(panel: Panel, units: Units | None) -> list[Floats]:
+    """Return each series in given units, or without them in those of its own readings."""
+    return [(units or find_units(one.values)).standardise(one.values) for one in panel]
+
+
+def find_column_units(tables: Sequence[Floats]) -> Units:
+    """Return the units of columns `(T, X)` over all series; flags, 0 or 1, keep theirs."""
+    values = np.concatenate(tables)
+    center, spread = find_units(values)
+    is_flag = np.isin(values, (0, 1)) | np.isnan(values)
+    flags = is_flag.all(0)
+    return Units(np.where(flags, 0.0, center), np.where(flags, 1.0, spread))
 
 
 def standardise(panel: Panel, *, n_train: Sequence[int]) -> tuple[list[Floats], Units | None]:

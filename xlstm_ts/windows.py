@@ -13,12 +13,13 @@ from torch.nn import functional as F
 class Windows(NamedTuple):
     """A batch of windows in standardised units.
 
-    `value` and `observed` are `(S, context, G)`, zero where missing; `target` is
-    `(S, tokens, horizon, G)`, NaN where missing.
+    `value` and `observed` are `(S, context, G)`, zero where missing; `covariates` are raw,
+    `(S, context + horizon, K)`, and `target` is `(S, tokens, horizon, G)`, NaN where missing.
     """
 
     value: Tensor
     observed: Tensor
+    covariates: Tensor
     target: Tensor
 
     def to(self, device: torch.device) -> Windows:
@@ -42,6 +43,8 @@ class WindowSampler:
         Readings in one token.
     horizon : int
         Readings after each token that are its target.
+    columns : sequence of Tensor, optional
+        Raw covariates `(T, K)` of each series.
     """
 
     def __init__(
@@ -52,13 +55,14 @@ class WindowSampler:
         context_length: int,
         patch_length: int,
         horizon: int,
+        columns: Sequence[Tensor] | None = None,
     ) -> None:
         self.context_length, self.patch_length, self.horizon = context_length, patch_length, horizon
         length = context_length + horizon
-        padded = [
-            F.pad(one, (0, 0, max(0, length - len(one)), 0), value=torch.nan) for one in series
-        ]
+        columns = [one[:, :0] for one in series] if columns is None else columns
+        padded, beside = ([_padded(one, length) for one in parts] for parts in (series, columns))
         self.rows = torch.cat(padded).unflatten(1, (groups, -1)).transpose(0, 1)
+        self.columns = torch.cat(beside)
         ends = torch.tensor([len(one) for one in padded]).cumsum(0).tolist()
         # Rows at which a window may begin.
         self.starts = torch.cat(
@@ -86,8 +90,14 @@ class WindowSampler:
     def cut(self, groups: Tensor, starts: Tensor) -> Windows:
         """Return the windows that begin at row `starts` in `groups`, both `(S,)`."""
         length = self.context_length + self.horizon
-        window = self.rows[groups.unsqueeze(1), starts.unsqueeze(1) + torch.arange(length)]
+        rows = starts.unsqueeze(1) + torch.arange(length)
+        window = self.rows[groups.unsqueeze(1), rows]
         context = window[:, : self.context_length]
         after = window[:, self.patch_length :].unfold(1, self.horizon, self.patch_length)
         observed = (~context.isnan()).to(context.dtype)
-        return Windows(context.nan_to_num(nan=0.0), observed, after.transpose(2, 3))
+        value = context.nan_to_num(nan=0.0)
+        return Windows(value, observed, self.columns[rows], after.transpose(2, 3))
+
+
+def _padded(rows: Tensor, length: int) -> Tensor:
+    return F.pad(rows, (0, 0, max(0, length - len(rows)), 0), value=torch.nan)

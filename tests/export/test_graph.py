@@ -9,10 +9,18 @@ import pytest
 import torch
 from onnx.reference import ReferenceEvaluator
 
-from tests.conftest import CONFIGS, build_model, make_readings
+from tests.conftest import CONFIGS, build_model, make_columns, make_readings
 from xlstm_ts.config import XLSTMConfig
 from xlstm_ts.export import fold, parity
-from xlstm_ts.export.contract import FORECAST, METADATA_KEY, READING, Contract, next_name
+from xlstm_ts.export.contract import (
+    COVARIATES,
+    FORECAST,
+    FUTURE,
+    METADATA_KEY,
+    READING,
+    Contract,
+    next_name,
+)
 from xlstm_ts.export.graph import build_step_graph
 from xlstm_ts.model import XLSTM
 
@@ -56,11 +64,19 @@ def chain(model: XLSTM, graph: onnx.ModelProto, run, readings: torch.Tensor) -> 
         fed[field.name] = np.concatenate([start] * batch)
     outputs = [FORECAST, *(next_name(field.name) for field in fields)]
     state, worst = model.initial_state(batch), 0.0
-    for reading in readings.unbind(1):
-        single = reading.numpy().astype(np.float32)
+    columns = make_columns(model, batch, readings.shape[1])
+    ahead, names = model.covariates.ahead(columns), [value.name for value in graph.graph.input]
+    for t in range(readings.shape[1]):
+        future = ahead[:, t + 1 : t + 1 + model.config.horizon]
+        given = [
+            part.numpy().astype(np.float32) for part in (readings[:, t], columns[:, t], future)
+        ]
+        one, beside, later = (torch.as_tensor(part.astype(np.float64)) for part in given)
         with torch.no_grad():
-            expected, state = model.step(torch.as_tensor(single.astype(np.float64)), state)
-        forecast, *following = run(outputs, {READING: single, **fed})
+            expected, state = model.step(one, state, beside, later)
+        inputs = dict(zip((READING, COVARIATES, FUTURE), given, strict=True))
+        inputs = {name: part for name, part in inputs.items() if name in names}
+        forecast, *following = run(outputs, {**inputs, **fed})
         fed = {field.name: part for field, part in zip(fields, following, strict=True)}
         error = np.abs(forecast - expected.numpy()) / model.spread.numpy()[:, None]
         worst = max(worst, float(error.max()))
