@@ -48,7 +48,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     ),
     "xlstm_ts.units": ({"xlstm_ts.frames"}, set()),
     "xlstm_ts.calibration": (set(), set()),
-    "xlstm_ts.seasons": ({"xlstm_ts.frames"}, {"pandas"}),
+    "xlstm_ts.seasons": ({"xlstm_ts.frames", "xlstm_ts.steps"}, {"pandas"}),
     "xlstm_ts.evaluation": (
         {"xlstm_ts.model", "xlstm_ts.frames", "xlstm_ts.units"},
         {"torch", "pandas"},
@@ -60,7 +60,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         {"pandas", "sklearn"},
     ),
     "xlstm_ts.tables": (set(), {"pandas"}),
-    "xlstm_ts.axes": (set(), {"pandas", "matplotlib"}),
+    "xlstm_ts.axes": ({"xlstm_ts.steps"}, {"pandas", "matplotlib"}),
     "xlstm_ts.plotting": ({"xlstm_ts.axes", "xlstm_ts.frames"}, {"pandas", "sklearn"}),
     "xlstm_ts.diagnostics": ({"xlstm_ts.axes"}, {"pandas"}),
     "xlstm_ts.residuals": ({"xlstm_ts.axes"}, {"pandas"}),
