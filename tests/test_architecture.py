@@ -54,9 +54,10 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         {"torch", "pandas"},
     ),
     "xlstm_ts.metrics": (set(), {"sklearn"}),
-    "xlstm_ts.results": ({"xlstm_ts.metrics"}, {"pandas"}),
+    "xlstm_ts.origins": ({"xlstm_ts.frames", "xlstm_ts.seasons"}, {"pandas"}),
+    "xlstm_ts.results": ({"xlstm_ts.frames", "xlstm_ts.metrics"}, {"pandas"}),
     "xlstm_ts.backtesting": (
-        {f"xlstm_ts.{name}" for name in ("evaluation", "frames", "metrics", "results")},
+        {f"xlstm_ts.{name}" for name in ("evaluation", "frames", "metrics", "origins", "results")},
         {"pandas", "sklearn"},
     ),
     "xlstm_ts.tables": (set(), {"pandas"}),
