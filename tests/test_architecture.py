@@ -59,19 +59,25 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     ),
     "xlstm_ts.units": ({"xlstm_ts.panels"}, set()),
     "xlstm_ts.calibration": ({"xlstm_ts.panels"}, set()),
-    "xlstm_ts.seasons": ({"xlstm_ts.panels"}, {"pandas"}),
+    "xlstm_ts.seasons": ({"xlstm_ts.panels", "xlstm_ts.steps"}, {"pandas"}),
     "xlstm_ts.evaluation": (
         {"xlstm_ts.model", "xlstm_ts.panels", "xlstm_ts.units"},
         {"torch", "pandas"},
     ),
     "xlstm_ts.metrics": (set(), {"sklearn"}),
-    "xlstm_ts.results": ({"xlstm_ts.metrics"}, {"pandas"}),
+    "xlstm_ts.origins": ({"xlstm_ts.panels", "xlstm_ts.seasons"}, {"pandas"}),
+    "xlstm_ts.results": ({"xlstm_ts.panels", "xlstm_ts.metrics"}, {"pandas"}),
     "xlstm_ts.backtesting": (
-        {f"xlstm_ts.{name}" for name in ("evaluation", "frames", "metrics", "results")},
+        {
+            f"xlstm_ts.{name}"
+            for name in (
+                "evaluation", "exogenous", "frames", "metrics", "origins", "panels", "results",
+            )
+        },
         {"pandas", "sklearn"},
     ),
     "xlstm_ts.tables": (set(), {"pandas"}),
-    "xlstm_ts.axes": (set(), {"pandas", "matplotlib"}),
+    "xlstm_ts.axes": ({"xlstm_ts.steps"}, {"pandas", "matplotlib"}),
     "xlstm_ts.plotting": ({"xlstm_ts.axes", "xlstm_ts.frames"}, {"pandas", "sklearn"}),
     "xlstm_ts.diagnostics": ({"xlstm_ts.axes"}, {"pandas"}),
     "xlstm_ts.residuals": ({"xlstm_ts.axes"}, {"pandas"}),

@@ -83,7 +83,7 @@ def test_the_best_weights_come_back_and_were_judged_without_dropout() -> None:
     assert not model.training
     tail = series[N_TRAIN - CONTEXT :]
     sampler = WindowSampler([tail], groups=2, context_length=CONTEXT, patch_length=2, horizon=4)
-    value, observed, target = sampler.spread(1024)
+    value, observed, _, target = sampler.spread(1024)
     with torch.no_grad():
         forecast = model.forward_patches(value, observed)
     loss = pinball_loss(forecast[:, -1], target[:, -1], model.levels).item()

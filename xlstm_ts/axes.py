@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from xlstm_ts.exceptions import BackendError
+from xlstm_ts.steps import fixed_step
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -93,10 +94,10 @@ def step_unit(index: pd.Index[Any]) -> tuple[float, str]:
     freq = getattr(index, "freq", None)
     if freq is None:
         return 1.0, "readings"
-    try:
-        seconds = pd.Timedelta(freq).total_seconds()
-    except ValueError:  # a month or a year has no fixed length
+    step = fixed_step(freq)
+    if step is None:
         return 1.0, f"steps of {index.freqstr}"  # type: ignore[attr-defined]
+    seconds = step.total_seconds()
     unit = next((unit for unit, size in UNITS.items() if size <= seconds), "seconds")
     return seconds / UNITS[unit], unit
 

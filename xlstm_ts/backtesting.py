@@ -1,9 +1,10 @@
-"""Judging a forecaster by what it would have said: forecasts from origins along a series."""
+"""Judging a forecaster by what it would have said: forecasts from origins along each series."""
 
 from __future__ import annotations
 
-from numbers import Integral
-from typing import TYPE_CHECKING, Any
+import warnings
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,47 +14,53 @@ from tqdm.auto import tqdm
 
 from xlstm_ts.checks import check_integer
 from xlstm_ts.evaluation import BATCH, fill_gaps, rolling_forecasts, seasonal_naive, targets
-from xlstm_ts.exceptions import SeriesError
+from xlstm_ts.exceptions import SeriesError, SeriesWarning
+from xlstm_ts.exogenous import Covariates, Exogenous, Static, learn
 from xlstm_ts.frames import read_panel
 from xlstm_ts.metrics import seasonal_scale
-from xlstm_ts.panels import Floats
+from xlstm_ts.origins import Start, cut, find_origins
+from xlstm_ts.panels import Floats, LongColumns, Panel, TimeSeries
 from xlstm_ts.results import Backtest
 
 if TYPE_CHECKING:
     from xlstm_ts.forecaster import XLSTMForecaster
 
 Series = ArrayLike | pd.Series | pd.DataFrame
-USUAL_WINDOWS = 10
 
 
 def backtest(
     estimator: XLSTMForecaster,
     y: Series,
+    X: Exogenous | None = None,
     *,
+    static: Static | None = None,
     n_windows: int | None = None,
-    start: int | str | pd.Timestamp | pd.Period | None = None,
+    start: Start | None = None,
     stride: int | None = None,
     refit: bool = False,
     verbose: int = 0,
 ) -> Backtest:
-    """Forecast from origins along the end of a series, each from the readings before it.
+    """Forecast from origins along the end of each series, each from the readings before it.
 
     Parameters
     ----------
     estimator : XLSTMForecaster
         What to judge, fitted or not; a clone of it is fitted, and it stays as it is.
-    y : array (T,) or (T, C), Series, or wide DataFrame
-        Readings in the order of time; NaN is missing.
+    y : array (T,), (T, C) or (S, T, C), Series, or DataFrame
+        Readings in the order of time, of one series or of a panel, as for `fit`; NaN is missing.
+    X, static : optional
+        Covariates of these readings, as for `fit`. A forecast sees up to its origin those that are
+        known up to now, and up to its horizon those of `known_future`.
     n_windows : int, optional
-        Origins; the last forecast ends with the series. Without it and `start`, 10.
+        Origins of each series; the last forecast ends with the series. Without it and `start`, 10.
     start : int, str, Timestamp or Period, optional
-        The first origin, instead of `n_windows`: the readings before it or, where `y` has times,
-        the time of the first reading to forecast.
+        The first origin of each series, instead of `n_windows`: the readings before it or, where
+        `y` has times, the time of the first reading to forecast.
     stride : int, optional
         Readings from one origin to the next; without it the horizon.
     refit : bool, default=False
-        Whether to fit anew at every origin, on all readings before it. Otherwise the estimator is
-        fitted once, on what precedes the first origin, and then only its context moves.
+        Whether to fit anew for every window, on all readings before it. Otherwise the estimator is
+        fitted once, on what precedes the first origins, and then only its context moves.
     verbose : int, default=0
         1 shows a progress bar.
 
@@ -65,9 +72,23 @@ def backtest(
     Raises
     ------
     SeriesError
-        Where `y` cannot be used, or is too short for the windows and the fit before them.
+        Where `y` cannot be used, or no series is long enough for the windows and the fit before
+        them.
     ValueError
         Where a parameter is out of range, or both `n_windows` and `start` are given.
+
+    Warns
+    -----
+    SeriesWarning
+        Where series of a panel are left out, of the fits too, with their number: they have no room
+        for the windows, or nothing to go by before the first; and where a forecast is NaN because
+        its context has no reading.
+
+    Notes
+    -----
+    Origins are counted in each series by itself: by `n_windows` those of a series that ends early
+    lie before those of the others. Where series tell of one another and their ends differ, give a
+    time as `start`; then nothing after an origin is known to any fit.
 
     Examples
     --------
@@ -79,119 +100,140 @@ def backtest(
     ['XLSTMForecaster', 'naive', 'seasonal-naive']
     """
     check_integer("horizon", estimator.horizon, least=1)
-    readings, horizon = _read(y), int(estimator.horizon)
-    origins = _origins(
-        readings.index, horizon=horizon, n_windows=n_windows, start=start, stride=stride
+    horizon = int(estimator.horizon)
+    stride = horizon if stride is None else stride
+    check_integer("stride", stride, least=1)
+    columns = LongColumns(estimator.id_column, estimator.time_column, estimator.target_column)
+    covariates, panel = learn(
+        read_panel(y, long=columns),
+        X,
+        static,
+        known_future=estimator.known_future,
+        calendar=estimator.calendar,
+        long=columns,
     )
-    first, quantiles = _roll(estimator, readings, origins=origins, refit=refit, verbose=verbose)
-    values = readings.to_numpy()
+    panel, origins = find_origins(
+        panel,
+        horizon=horizon,
+        n_windows=n_windows,
+        start=start,
+        stride=stride,
+    )
+    first, quantiles = _roll(
+        _Fit(estimator, covariates, static),
+        panel,
+        origins=origins,
+        stride=stride,
+        refit=refit,
+        verbose=verbose,
+    )
     season = first.season_length_
-    known = values[: origins[0]]
-    if len(known) < season:
-        raise SeriesError(
-            f"`y` has {len(known)} readings before the first origin, fewer than its season "
-            f"({season}), which seasonal-naive repeats; give fewer windows or a later `start`."
-        )
+    windows = list(zip(panel, origins, strict=True))
     naive, seasonal = (
-        seasonal_naive(fill_gaps(values, season=m), origins=origins, horizon=horizon, season=m)
+        np.concatenate([_repeated(*each, horizon=horizon, season=m) for each in windows])
         for m in (1, season)
     )
     return Backtest(
         name=type(estimator).__name__,
-        channels=tuple(readings.columns),
-        index=readings.index,
-        origins=origins,
+        panel=panel,
+        owners=np.repeat(np.arange(len(origins)), [len(each) for each in origins]),
+        origins=np.concatenate(origins),
         levels=first.model_.config.quantiles,
         quantiles=quantiles,
-        truth=targets(values, origins=origins, horizon=horizon),
+        truth=np.concatenate(
+            [targets(one.values, origins=each, horizon=horizon) for one, each in windows]
+        ),
         naive=naive,
         seasonal_naive=seasonal,
         season=season,
-        scale=seasonal_scale(known, season=season),
+        scale=np.stack([seasonal_scale(one.values[: o[0]], season=season) for one, o in windows]),
     )
 
 
-def _read(y: Series) -> pd.DataFrame:
-    """Return the checked readings by time, one column a channel: origins are rows of it."""
-    panel = read_panel(y)
-    if not panel.is_single:
-        raise SeriesError("A backtest is of one series; give them one at a time.")
-    return pd.DataFrame(panel.longest.values, panel.longest.index, list(panel.channels))
+class _Fit(NamedTuple):
+    """What is fitted, with the covariates of its series."""
+
+    estimator: XLSTMForecaster
+    covariates: Covariates
+    static: Static | None
+
+    def on(self, known: Panel) -> XLSTMForecaster:
+        """Return a clone fitted on the readings before an origin alone."""
+        names = self.covariates.named("past", "known")
+        y = _framed(known, [one.values for one in known], list(known.channels))
+        X = [self.covariates.numbers(one) for one in known]
+        try:
+            return clone(self.estimator).fit(
+                y, _framed(known, X, names) if names else None, static=self.static
+            )
+        except SeriesError as err:
+            raise SeriesError(
+                f"No fit on the {len(known.longest)} readings before an origin: {err} In a "
+                "backtest, fewer windows or a later `start` leave more."
+            ) from err
 
 
-def _origins(
-    index: pd.Index[Any],
-    *,
-    horizon: int,
-    n_windows: int | None,
-    start: int | str | pd.Timestamp | pd.Period | None,
-    stride: int | None,
-) -> NDArray[np.int64]:
-    """Return the readings known at each origin, the last a horizon or less than a stride away."""
-    stride = horizon if stride is None else stride
-    n_windows = USUAL_WINDOWS if n_windows is None and start is None else n_windows
-    check_integer("stride", stride, least=1)
-    if start is not None and n_windows is not None:
-        raise ValueError(f"Give `n_windows` ({n_windows}) or `start` ({start}), not both.")
-    last = len(index) - horizon
-    if n_windows is not None:
-        check_integer("n_windows", n_windows, least=1)
-        origins = np.arange(last - stride * (n_windows - 1), last + 1, stride)
-    else:
-        origins = np.arange(_first_origin(start, index), last + 1, stride)
-    if not len(origins) or origins[0] < 1:
-        raise SeriesError(
-            f"`y` has {len(index)} readings, too few for {n_windows or 1} forecasts of {horizon} "
-            "with readings before them; give more readings, fewer windows or another `start`."
-        )
-    return origins
-
-
-def _first_origin(start: Any, index: pd.Index[Any]) -> int:
-    """Return the readings before a time, or the number of them that was given."""
-    if isinstance(start, Integral) or not isinstance(index, pd.DatetimeIndex | pd.PeriodIndex):
-        check_integer("start", start, least=1)
-        return int(start)
-    try:
-        return index.slice_indexer(start).start or 0
-    except (TypeError, ValueError) as err:
-        raise ValueError(
-            f"`start` must be a number of readings or a time of {index.dtype}, got {start!r}."
-        ) from err
+def _framed(panel: Panel, tables: list[Floats], names: list[str]) -> pd.DataFrame:
+    """Return a table of each series as one frame, by series and time."""
+    frames = [
+        pd.DataFrame(table, one.index, names) for one, table in zip(panel, tables, strict=True)
+    ]
+    return frames[0] if panel.is_single else pd.concat(frames, keys=list(panel.series))
 
 
 def _roll(
-    estimator: XLSTMForecaster,
-    readings: pd.DataFrame,
+    fit: _Fit,
+    panel: Panel,
     *,
-    origins: NDArray[np.int64],
+    origins: list[NDArray[np.int64]],
+    stride: int,
     refit: bool,
     verbose: int,
 ) -> tuple[XLSTMForecaster, Floats]:
     """Return the estimator of the first fit, and the quantiles from every origin."""
-    first = fitted = _fit(estimator, readings.iloc[: origins[0]])
-    size, parts = 1 if refit else BATCH, list[Floats]()
-    with tqdm(total=len(origins), disable=verbose < 1, desc="backtest") as bar:
-        for group in np.split(origins, np.arange(size, len(origins), size)):
-            if refit and group[0] > origins[0]:
-                fitted = _fit(estimator, readings.iloc[: group[0]])
-            parts.append(_forecast(fitted, readings.to_numpy(), origins=group))
-            bar.update(len(group))
-    return first, np.concatenate(parts)
+    first = fitted = fit.on(cut(panel, [each[0] for each in origins]))
+    windows = np.arange(max(map(len, origins)))
+    size = 1 if refit else BATCH
+    parts: list[list[Floats]] = [[] for _ in origins]
+    with tqdm(total=sum(map(len, origins)), disable=verbose < 1, desc="backtest") as bar:
+        for group in np.split(windows, np.arange(size, len(windows), size)):
+            if refit and group[0] > 0:
+                fitted = fit.on(cut(panel, [o[0] + stride * group[0] for o in origins]))
+            for key, each, part in zip(panel.series, origins, parts, strict=True):
+                here = each[group[group < len(each)]]
+                if len(here):
+                    # The categories of a fit are those of its own series.
+                    static = fitted.context_.series[key].static
+                    one = replace(panel.series[key], static=static)
+                    part.append(_forecast(fitted, one, origins=here))
+                    bar.update(len(here))
+    quantiles = np.concatenate([np.concatenate(part) for part in parts])
+    _warn_of_silence(quantiles, context_length=first.context_length_)
+    return first, quantiles
 
 
-def _fit(estimator: XLSTMForecaster, known: pd.DataFrame) -> XLSTMForecaster:
-    """Return a clone fitted on the readings before an origin alone."""
-    try:
-        return clone(estimator).fit(known)
-    except SeriesError as err:
-        raise SeriesError(
-            f"No fit on the {len(known)} readings before an origin: {err} In a backtest, fewer "
-            "windows or a later `start` leave more."
-        ) from err
-
-
-def _forecast(fitted: XLSTMForecaster, values: Floats, *, origins: NDArray[np.int64]) -> Floats:
+def _forecast(fitted: XLSTMForecaster, one: TimeSeries, *, origins: NDArray[np.int64]) -> Floats:
     return rolling_forecasts(
-        fitted.model_, values, origins=origins, context_length=fitted.context_length_
+        fitted.model_,
+        one.values,
+        origins=origins,
+        covariates=fitted.covariates_.table(one, ahead=fitted.model_.config.horizon),
+        context_length=fitted.context_length_,
+        own_units=fitted.pooled_,
     )
+
+
+def _repeated(one: TimeSeries, origins: NDArray[np.int64], *, horizon: int, season: int) -> Floats:
+    filled = fill_gaps(one.values, season=season)
+    return seasonal_naive(filled, origins=origins, horizon=horizon, season=season)
+
+
+def _warn_of_silence(quantiles: Floats, *, context_length: int) -> None:
+    silent = int(np.isnan(quantiles).any((1, 2, 3)).sum())
+    if silent:
+        warnings.warn(
+            f"{silent} of {len(quantiles)} forecasts have a channel without a reading in their "
+            f"context of {context_length}: they are NaN there and do not count.",
+            SeriesWarning,
+            stacklevel=4,
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,12 +29,12 @@ STYLES = ({"color": LINE, "ls": "-"}, {"color": TRUTH, "ls": ":"}, {"color": TRU
 
 
 class BacktestDisplay(Display):
-    """A backtest of one channel: the error at each step ahead, and the forecasts over the truth.
+    """One channel of one series: the error at each step ahead, and the forecasts over the truth.
 
     Parameters
     ----------
     backtest : Backtest
-        A backtest of one channel.
+        A backtest of one channel and one series, as `Backtest.single` gives it.
 
     Attributes
     ----------
@@ -67,9 +68,14 @@ class BacktestDisplay(Display):
 
     @classmethod
     def from_backtest(
-        cls, backtest: Backtest, *, channel: str | None = None, ax: Drawn | None = None
+        cls,
+        backtest: Backtest,
+        *,
+        channel: str | None = None,
+        series: Hashable = None,
+        ax: Drawn | None = None,
     ) -> BacktestDisplay:
-        """Draw one channel of a backtest.
+        """Draw one channel of one series of a backtest.
 
         Parameters
         ----------
@@ -77,6 +83,8 @@ class BacktestDisplay(Display):
             What `backtest` gives.
         channel : str, optional
             The channel; without it the first.
+        series : hashable, optional
+            Key of the series; needed where there are several.
         ax : sequence of two Axes, optional
             Where to draw errors and forecasts; without it in a figure of its own.
 
@@ -85,21 +93,21 @@ class BacktestDisplay(Display):
         BackendError
             Where matplotlib is not installed.
         ValueError
-            Where there is no such channel, or `ax` is not two Axes.
+            Where there is no such channel or series, several series and none is named, or `ax` is
+            not two Axes.
         """
-        name = backtest.channels[0] if channel is None else channel
-        return cls(backtest=backtest.select(name)).plot(ax)
+        return cls(backtest=backtest.single(channel, series=series)).plot(ax)
 
     def plot(self, ax: Drawn | None = None) -> BacktestDisplay:
         """Draw, on two Axes or in a figure of its own; return the display."""
         errors, forecasts = self._open(ax, rows=2, size=(10, 7))
         for (name, line), style in zip(self.errors.items(), STYLES, strict=True):
             errors.plot(line.index, line, label=name, lw=1.5, **style)
-        channel = self.backtest.channels[0]
-        errors.set(xlabel=f"{self._unit} ahead", ylabel=f"MAE of {channel}", ylim=(0, None))
+        title = self.backtest.title
+        errors.set(xlabel=f"{self._unit} ahead", ylabel=f"MAE of {title}", ylim=(0, None))
         put_legend(errors)
         self._draw_forecasts(forecasts)
-        forecasts.set(xlabel=time_label(self.backtest.index), ylabel=channel)
+        forecasts.set(xlabel=time_label(self.backtest.index), ylabel=title)
         put_legend(forecasts)
         return self
 

@@ -23,6 +23,7 @@ from xlstm_ts.panels import Floats, LongColumns, Panel, TimeSeries
 from xlstm_ts.steps import TIMES, future_index
 from xlstm_ts.units import Units, find_column_units
 
+Static = pd.DataFrame
 Exogenous = ArrayLike | pd.Series | pd.DataFrame
 KnownFuture = Literal["all"] | Sequence[str]
 
@@ -47,7 +48,7 @@ class Covariates:
         self,
         panel: Panel,
         X: Exogenous | None,
-        static: pd.DataFrame | None,
+        static: Static | None,
         *,
         long: LongColumns,
         ahead: int = 0,
@@ -165,7 +166,7 @@ class Covariates:
 def learn(
     panel: Panel,
     X: Exogenous | None,
-    static: pd.DataFrame | None,
+    static: Static | None,
     *,
     known_future: KnownFuture,
     calendar: Sequence[str],

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import pandas as pd
 import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils import Tags, check_random_state
@@ -19,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 from xlstm_ts import persistence
 from xlstm_ts.calibration import calibrate_tails
 from xlstm_ts.config import Channels
-from xlstm_ts.exogenous import Exogenous, KnownFuture, learn
+from xlstm_ts.exogenous import Exogenous, KnownFuture, Static, learn
 from xlstm_ts.frames import read_panel
 from xlstm_ts.model import XLSTM
 from xlstm_ts.panels import Panel
@@ -49,13 +48,12 @@ class XLSTMForecaster(Prediction, BaseEstimator):  # type: ignore[misc]
     channels : {"independent", "mixed"}, default="independent"
         Whether each channel is forecast from itself, with shared weights, or from all.
     blocks : str, default="mm"
-        The stack: "m" is an mLSTM block, "s" an sLSTM block. "" leaves the linear parts alone, to
-        see what the recurrence brings.
+        The stack: "m" is an mLSTM, "s" an sLSTM block; "" leaves the linear parts alone.
     d_model, n_heads : int, default=64, 4
         Width of the model and heads of each cell.
     expansion : int, default=1
-        Width inside an mLSTM block in units of `d_model`. The paper's block has 2, which forecasts
-        a little better and carries four times the state.
+        Width inside an mLSTM block in units of `d_model`; 2, as in the paper, carries four times
+        the state.
     linear_length : int, default=0
         Readings of a linear path beside the blocks; helps where patches miss the season.
     scaling_span : float or "auto", default="auto"
@@ -203,7 +201,7 @@ class XLSTMForecaster(Prediction, BaseEstimator):  # type: ignore[misc]
         self.verbose = verbose
 
     def fit(
-        self, y: Series, X: Exogenous | None = None, *, static: pd.DataFrame | None = None
+        self, y: Series, X: Exogenous | None = None, *, static: Static | None = None
     ) -> XLSTMForecaster:
         """Train on one series or on a panel of them.
 
@@ -277,7 +275,7 @@ class XLSTMForecaster(Prediction, BaseEstimator):  # type: ignore[misc]
         return self
 
     def update(
-        self, y: Series, X: Exogenous | None = None, *, static: pd.DataFrame | None = None
+        self, y: Series, X: Exogenous | None = None, *, static: Static | None = None
     ) -> XLSTMForecaster:
         """Take in new readings without training: `predict()` then goes on from their end.
 
@@ -307,7 +305,7 @@ class XLSTMForecaster(Prediction, BaseEstimator):  # type: ignore[misc]
         return self
 
     def partial_fit(
-        self, y: Series, X: Exogenous | None = None, *, static: pd.DataFrame | None = None
+        self, y: Series, X: Exogenous | None = None, *, static: Static | None = None
     ) -> XLSTMForecaster:
         """Train on with new readings, a tenth of the steps of `fit` at a third of its rate.
 
@@ -338,11 +336,7 @@ class XLSTMForecaster(Prediction, BaseEstimator):  # type: ignore[misc]
         new = self._read_new(y, X, static)
         panel = self.context_.extended(new, name="y")
         model = copy.deepcopy(self.model_)
-        units = (
-            None
-            if self.pooled_
-            else Units(model.center.numpy(force=True), model.spread.numpy(force=True))
-        )
+        units = None if self.pooled_ else Units(*model.units)
         with self._random() as generator:
             history = train(
                 model,
@@ -386,7 +380,7 @@ class XLSTMForecaster(Prediction, BaseEstimator):  # type: ignore[misc]
         tags.input_tags.allow_nan = True
         return tags
 
-    def _read_new(self, y: Series, X: Exogenous | None, static: pd.DataFrame | None) -> Panel:
+    def _read_new(self, y: Series, X: Exogenous | None, static: Static | None) -> Panel:
         long, known = self._long_columns(), self.context_
         panel = read_panel(y, long=long, known=known, may_be_silent=True)
         return self.covariates_.attach(panel, X, static, long=long, known=known)

@@ -90,6 +90,11 @@ class XLSTM(nn.Module):
         self.center.copy_(torch.as_tensor(center[0]))
         self.spread.copy_(torch.as_tensor(spread[0]))
 
+    @property
+    def units(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """What readings are standardised by, `(C,)` each."""
+        return self.center.numpy(force=True), self.spread.numpy(force=True)
+
     def state_fields(self) -> tuple[StateField, ...]:
         """Return names, shapes and initial values of the state, in order."""
         config = self.config

@@ -50,6 +50,15 @@ class TimeSeries:
     def __len__(self) -> int:
         return len(self.values)
 
+    def first(self, length: int) -> TimeSeries:
+        """Return the first `length` readings, and nothing of what came after them."""
+        return replace(
+            self,
+            values=self.values[:length],
+            index=self.index[:length],
+            covariates=self.covariates[:length],
+        )
+
     def last(self, length: int) -> TimeSeries:
         """Return the last `length` readings, and what is known beside and after them."""
         start = max(0, len(self) - length)

@@ -114,7 +114,8 @@ def _describe(forecaster: XLSTMForecaster) -> dict[str, Any]:
 def _restore(
     forecaster: XLSTMForecaster, header: dict[str, Any], arrays: dict[str, np.ndarray[Any, Any]]
 ) -> None:
-    params = {**header["params"], "quantiles": tuple(header["params"]["quantiles"])}
+    # JSON has no tuples.
+    params = {k: tuple(v) if isinstance(v, list) else v for k, v in header["params"].items()}
     tuples = {name: tuple(header["config"][name]) for name in ("quantiles", "periods")}
     config = {**header["config"], **tuples}
     columns = tuple(Column(**column) for column in header["columns"])

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from xlstm_ts.calibration import intervals
 from xlstm_ts.evaluation import mean_skill, rolling_forecasts
 from xlstm_ts.exceptions import SeriesWarning
-from xlstm_ts.exogenous import Covariates, Exogenous
+from xlstm_ts.exogenous import Covariates, Exogenous, Static
 from xlstm_ts.frames import read_panel
 from xlstm_ts.panels import Floats, Like, LongColumns, Panel, TimeSeries, join_series
 from xlstm_ts.steps import follows_on
@@ -45,7 +45,7 @@ class Prediction:
         y: Series | None = None,
         X: Exogenous | None = None,
         *,
-        static: pd.DataFrame | None = None,
+        static: Static | None = None,
     ) -> Like:
         """Forecast the next `horizon` readings: the quantile nearest to the median.
 
@@ -83,7 +83,7 @@ class Prediction:
         y: Series | None = None,
         X: Exogenous | None = None,
         *,
-        static: pd.DataFrame | None = None,
+        static: Static | None = None,
     ) -> Like:
         """Forecast all quantile levels of the next `horizon` readings.
 
@@ -108,7 +108,7 @@ class Prediction:
         y: Series | None = None,
         X: Exogenous | None = None,
         *,
-        static: pd.DataFrame | None = None,
+        static: Static | None = None,
         coverage: float = 0.9,
     ) -> Like:
         """Forecast an interval for each of the next `horizon` readings.
@@ -148,7 +148,7 @@ class Prediction:
         return panel.restore_quantiles(bounds, ("lower", "upper"))
 
     def score(
-        self, y: Series, X: Exogenous | None = None, *, static: pd.DataFrame | None = None
+        self, y: Series, X: Exogenous | None = None, *, static: Static | None = None
     ) -> float:
         """Return the skill over the seasonal-naive forecast: 1 is perfect, 0 is no better.
 
@@ -188,7 +188,7 @@ class Prediction:
         self,
         y: Series | None,
         X: Exogenous | None,
-        static: pd.DataFrame | None,
+        static: Static | None,
         *,
         ahead: int | None = None,
     ) -> Panel:
@@ -223,7 +223,7 @@ class Prediction:
         )
 
     def _scored(
-        self, y: Series, X: Exogenous | None, static: pd.DataFrame | None
+        self, y: Series, X: Exogenous | None, static: Static | None
     ) -> Iterator[TimeSeries]:
         """Yield each series, after its context where it follows on that."""
         panel, context = self._context(y, X, static, ahead=0), self.context_

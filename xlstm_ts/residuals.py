@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +75,7 @@ class ResidualsDisplay(Display):
         backtest: Backtest,
         *,
         channel: str | None = None,
+        series: Hashable = None,
         step: int = 1,
         ax: Drawn | None = None,
     ) -> ResidualsDisplay:
@@ -85,6 +87,8 @@ class ResidualsDisplay(Display):
             What `backtest` gives; with `stride=1` every reading has a residual.
         channel : str, optional
             The channel; without it the first.
+        series : hashable, optional
+            Key of the series; needed where there are several.
         step : int, default=1
             Readings ahead, up to the horizon. Errors further ahead are correlated by nature.
         ax : sequence of four Axes, optional
@@ -97,17 +101,18 @@ class ResidualsDisplay(Display):
         BackendError
             Where matplotlib is not installed.
         ValueError
-            Where there is no such channel or step, or `ax` is not four Axes.
+            Where there is no such channel, series or step, several series and none is named, or
+            `ax` is not four Axes.
         """
         check_integer("step", step, least=1)
-        one = backtest.select(backtest.channels[0] if channel is None else channel)
+        one = backtest.single(channel, series=series)
         if step > one.truth.shape[1]:
             raise ValueError(f"`step` must be at most {one.truth.shape[1]}, got {step}.")
         values = (one.truth - one.forecasts)[:, step - 1, 0]
         times = one.index[one.origins + step - 1]
         size, unit = step_unit(one.index)
         stride = int(np.diff(one.origins).min(initial=len(one.index)))
-        residuals = pd.Series(values, times, name=one.channels[0])
+        residuals = pd.Series(values, times, name=one.title)
         return cls(residuals=residuals, lag=size * stride, unit=unit).plot(ax)
 
     @classmethod

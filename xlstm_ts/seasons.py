@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from xlstm_ts.panels import Panel
+from xlstm_ts.steps import fixed_step
 
 # Cycles that people and machines live by; the longest that a patch may span comes first.
 CYCLES = (pd.Timedelta(days=1), pd.Timedelta(hours=1), pd.Timedelta(minutes=1))
@@ -33,10 +34,7 @@ def season_length(panel: Panel) -> int:
 
 def _calendar_season(index: pd.DatetimeIndex | pd.PeriodIndex) -> int:
     offset: Any = index.freq
-    try:
-        step = pd.Timedelta(offset)
-    except ValueError:  # a month or a year has no fixed length
-        step = None
+    step = fixed_step(offset)
     if step is not None and step < CYCLES[0]:
         counts = (cycle / step for cycle in CYCLES)
         return next((int(n) for n in counts if n.is_integer() and 1 < n <= LONGEST), 1)

@@ -82,6 +82,16 @@ def future_index(index: pd.Index[Any], horizon: int) -> pd.Index[Any]:
     return pd.RangeIndex(last + step, last + step * (horizon + 1), step, name=name)
 
 
+def fixed_step(freq: Any) -> pd.Timedelta | None:
+    """Return the length of a step; None of months, years and working days, which differ."""
+    if isinstance(freq, pd.offsets.Day):
+        return pd.Timedelta(days=freq.n)  # pandas 3.0 does not convert it
+    try:
+        return pd.Timedelta(freq)
+    except ValueError:
+        return None
+
+
 def follows_on(index: pd.Index[Any], before: pd.Index[Any]) -> bool:
     """Return whether times begin one step after those of another index; counts never do."""
     return isinstance(index, TIMES) and index[0] == future_index(before, 1)[0]
@@ -283,9 +293,5 @@ def _at_step_of(index: Any, known: pd.Index[Any], *, name: str) -> pd.Index[Any]
 
 def _step_kind(freq: Any) -> object:
     """Return what indexes of one step share: month starts and month ends are months alike."""
-    if isinstance(freq, pd.offsets.Day):
-        return pd.Timedelta(days=freq.n)  # pandas 3.0 does not convert it
-    try:
-        return pd.Timedelta(freq)
-    except ValueError:  # a month or a year has no fixed length
-        return freq.n, freq.rule_code.split("-")[0].rstrip("SE")
+    fixed = fixed_step(freq)
+    return (freq.n, freq.rule_code.split("-")[0].rstrip("SE")) if fixed is None else fixed
