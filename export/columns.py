@@ -138,5 +138,5 @@ class ColumnNodes:
         weight = array(self.model.embed.weight).T
         by_reading, now = np.split(weight, [2 * patch * width])
         columns = by_reading.reshape(2, patch, width, -1)[:, :, config.group_channels :]
-        values, gaps = columns.swapaxes(1, 2).reshape(2, patch * per_reading, -1)
+        values, gaps = columns.swapaxes(1, 2).reshape(2, patch * per_reading, config.d_model)
         return np.concatenate((values, -gaps, now)), gaps.sum(0)

@@ -98,6 +98,13 @@ class Contract:
         distances = [abs(level - 0.5) for level in self.quantiles]
         return distances.index(min(distances))
 
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the inputs that are not state, in order."""
+        beside = (COVARIATES,) if self.columns else ()
+        ahead = (FUTURE,) if any(column.is_ahead for column in self.columns) else ()
+        return (READING, *beside, *ahead)
+
     def to_json(self) -> str:
         """Return the contract as the text that the file carries."""
         return json.dumps(asdict(self))

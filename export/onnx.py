@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
 import xlstm_ts
@@ -19,6 +18,8 @@ from xlstm_ts.export.graph import build_step_graph
 from xlstm_ts.export.parity import Parity, check_parity
 from xlstm_ts.files import atomic_path
 from xlstm_ts.model import XLSTM
+from xlstm_ts.panels import TimeSeries
+from xlstm_ts.steps import fixed_step
 from xlstm_ts.units import find_units
 
 if TYPE_CHECKING:
@@ -62,18 +63,23 @@ def export_onnx(
     """
     check_is_fitted(forecaster)
     model, context = _of_series(forecaster, series)
+    length = getattr(context.index, "freq", None)
+    length = None if length is None else fixed_step(length)
     graph = build_step_graph(
         model,
         channels=forecaster.channels_,
         step=forecaster.context_.step,
         library_version=xlstm_ts.__version__,
+        columns=forecaster.covariates_.columns,
+        seconds=None if length is None else length.total_seconds(),
     )
     with atomic_path(Path(path)) as temporary:
         onnx.save(graph, temporary)
-        return check_parity(model, temporary, readings=context)
+        table = forecaster.covariates_.table(context)
+        return check_parity(model, temporary, readings=context.values, columns=table)
 
 
-def _of_series(forecaster: XLSTMForecaster, key: Hashable) -> tuple[XLSTM, NDArray[np.float64]]:
+def _of_series(forecaster: XLSTMForecaster, key: Hashable) -> tuple[XLSTM, TimeSeries]:
     """Return the model in the units of a series, and the readings of that."""
     known = forecaster.context_.series
     if key not in known:
@@ -81,10 +87,10 @@ def _of_series(forecaster: XLSTMForecaster, key: Hashable) -> tuple[XLSTM, NDArr
             f"`series` must be one of {', '.join(map(repr, islice(known, 5)))}"
             f"{', ...' if len(known) > 5 else ''}, got {key!r}."
         )
-    model, context = forecaster.model_, known[key].values
+    model, context = forecaster.model_, known[key]
     if forecaster.pooled_:
         model = copy.deepcopy(model)
-        if np.isnan(context).all(0).any():
+        if np.isnan(context.values).all(0).any():
             raise ValueError(f"Series {key!r} has a channel without a reading in its context.")
-        model.set_units(*find_units(context))
+        model.set_units(*find_units(context.values))
     return model, context

@@ -38,7 +38,13 @@ class Parity(NamedTuple):
     steps: int
 
 
-def check_parity(model: XLSTM, path: Path, *, readings: NDArray[np.float64]) -> Parity:
+def check_parity(
+    model: XLSTM,
+    path: Path,
+    *,
+    readings: NDArray[np.float64],
+    columns: NDArray[np.float64] | None = None,
+) -> Parity:
     """Compare a step graph with its model, step after step with the state carried.
 
     The model runs in float64 in its parallel form, so that the two share neither arithmetic nor
@@ -52,6 +58,8 @@ def check_parity(model: XLSTM, path: Path, *, readings: NDArray[np.float64]) -> 
         The graph.
     readings : ndarray of float64, shape (T, C)
         Real raw readings, NaN where missing; repeated until there are enough.
+    columns : ndarray of float64, shape (T, K), optional
+        Raw covariates of these readings.
 
     Returns
     -------
@@ -63,11 +71,14 @@ def check_parity(model: XLSTM, path: Path, *, readings: NDArray[np.float64]) -> 
     ExportError
         Where a forecast is not finite or an error is above 1e-4.
     """
+    columns = np.empty((len(readings), 0)) if columns is None else columns
     with _one_thread():
-        return _check(model, path, readings=readings)
+        return _check(model, path, readings=readings, columns=columns)
 
 
-def _check(model: XLSTM, path: Path, *, readings: NDArray[np.float64]) -> Parity:
+def _check(
+    model: XLSTM, path: Path, *, readings: NDArray[np.float64], columns: NDArray[np.float64]
+) -> Parity:
     rng = np.random.default_rng(0)
     center, spread = (part.cpu().double().numpy() for part in (model.center, model.spread))
     random = center + spread * _wander(rng, (STEPS, len(spread)))
@@ -77,7 +88,11 @@ def _check(model: XLSTM, path: Path, *, readings: NDArray[np.float64]) -> Parity
     random[2 * quarter : 2 * quarter + LONG_GAP] = random[2 * quarter]  # a stuck sensor
     random[3 * quarter :] += LEVEL_SHIFT * spread
     real = np.resize(readings, (STEPS, len(spread)))
-    worst = np.array([worst_errors(model, path, readings=part).max() for part in (random, real)])
+    beside = np.resize(columns, (STEPS + model.config.horizon, columns.shape[1]))
+    pairs = ((random, _shaken(rng, beside, model)), (real, beside))
+    worst = np.array(
+        [worst_errors(model, path, readings=one, columns=other).max() for one, other in pairs]
+    )
     if not (worst <= TOLERANCE).all():  # true of NaN
         raise ExportError(
             f"The graph differs from the model by {worst.max():.1e} of a channel's scale over "
@@ -107,7 +122,28 @@ def _wander(rng: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.floa
     return noise
 
 
-def worst_errors(model: XLSTM, path: Path, *, readings: NDArray[np.float64]) -> NDArray[np.float64]:
+def _shaken(
+    rng: np.random.Generator, columns: NDArray[np.float64], model: XLSTM
+) -> NDArray[np.float64]:
+    """Return covariates with numbers that wander and have gaps; cyclic ones stay what they are."""
+    center, spread = (part.numpy(force=True) for part in model.covariates.units)
+    shaken = columns.copy()
+    numbers = center + spread * _wander(rng, (len(columns), len(center)))
+    numbers[rng.random(numbers.shape) < MISSING_SHARE] = np.nan
+    shaken[:, : len(center)] = numbers
+    # What is static stays the same for ever.
+    static = slice(len(center) - model.config.n_static, len(center))
+    shaken[:, static] = columns[:, static]
+    return shaken
+
+
+def worst_errors(
+    model: XLSTM,
+    path: Path,
+    *,
+    readings: NDArray[np.float64],
+    columns: NDArray[np.float64] | None = None,
+) -> NDArray[np.float64]:
     """Return the largest error of a fresh stream at each reading, in scaled units.
 
     Parameters
@@ -118,22 +154,40 @@ def worst_errors(model: XLSTM, path: Path, *, readings: NDArray[np.float64]) -> 
         The graph.
     readings : ndarray of float64, shape (T, C)
         Raw readings, NaN where missing.
+    columns : ndarray of float64, shape (T + H, K), optional
+        Raw covariates of the readings and of those after them.
 
     Returns
     -------
     ndarray of float64, shape (T,)
         The errors; NaN where a forecast is not a number.
     """
-    stream, truth = StreamModel(path).create_stream(), copy.deepcopy(model).cpu().double().eval()
-    state = truth.initial_state(1)
+    graph, truth = StreamModel(path), copy.deepcopy(model).cpu().double().eval()
+    # What is static is laid out with the other columns here.
+    names = {column.name for column in graph.contract.columns if column.role == "static"}
+    stream, state = graph.create_stream(static=dict.fromkeys(names, 0)), truth.initial_state(1)
+    horizon = model.config.horizon
+    if columns is None:
+        columns = np.empty((len(readings) + horizon, 0))
+    columns = columns.astype(np.float32)
+    ahead = truth.covariates.ahead(torch.as_tensor(columns)).numpy()
     errors = []
     for start in range(0, len(readings), CHUNK):
         # As a stream sees them.
         part = readings[start : start + CHUNK].astype(np.float32)
-        given = torch.as_tensor(part, dtype=torch.float64)[None]
+        stop = start + len(part)
+        given, beside = (
+            torch.as_tensor(rows, dtype=torch.float64)[None]
+            for rows in (part, columns[start : stop + horizon])
+        )
         with torch.inference_mode():
             scale = truth.scale(given, state)[0].numpy()
-            expected, state = truth(given, state)
-        got = np.stack([stream.step(reading).quantiles for reading in part])
+            expected, state = truth(given, state, beside)
+        got = np.stack(
+            [
+                stream.step_columns(part[t - start], columns[t], ahead[t + 1 : t + 1 + horizon])[1]
+                for t in range(start, stop)
+            ]
+        )
         errors.append((np.abs(got - expected[0].numpy()) / scale[:, None, :, None]).max((1, 2, 3)))
     return np.concatenate(errors)

@@ -120,7 +120,10 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         {f"xlstm_ts.{name}" for name in ("forecaster", "frames", "panels", "steps")},
         {"pandas", "sktime"},
     ),
-    "xlstm_ts.streaming": ({"xlstm_ts.export.contract"}, {"onnxruntime"}),
+    "xlstm_ts.stream_columns": ({"xlstm_ts.calendars", "xlstm_ts.export.contract"}, set()),
+    "xlstm_ts.streaming": (
+        {"xlstm_ts.export.contract", "xlstm_ts.stream_columns"}, {"onnxruntime"},
+    ),
     "xlstm_ts.export.contract": (set(), set()),
     "xlstm_ts.export.builder": (set(), {"onnx"}),
     "xlstm_ts.export.fold": (MODEL, {"torch"}),
@@ -134,7 +137,8 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     ),
     "xlstm_ts.export.parity": ({"xlstm_ts.model", "xlstm_ts.streaming"}, {"torch"}),
     "xlstm_ts.export.onnx": (
-        {f"xlstm_ts.{name}" for name in ("files", "export", "model", "units")} | {"xlstm_ts"},
+        {f"xlstm_ts.{name}" for name in ("files", "export", "model", "panels", "steps", "units")}
+        | {"xlstm_ts"},
         {"onnx", "sklearn", "torch"},
     ),
 }  # fmt: skip

@@ -78,6 +78,11 @@ class CovariateEncoder(nn.Module):
         self.center.copy_(torch.as_tensor(center[0]))
         self.spread.copy_(torch.as_tensor(spread[0]))
 
+    @property
+    def units(self) -> tuple[Tensor, Tensor]:
+        """Level and spread of the numbers."""
+        return self.center, self.spread
+
     def missing(self, *shape: int) -> Tensor:
         """Return raw columns of which nothing is known, `(*shape, columns)`."""
         return self.center.new_full((*shape, sum(self.runs)), torch.nan)

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from xlstm_ts.exceptions import BackendError, StreamError
-from xlstm_ts.export.contract import FORECAST, METADATA_KEY, READING, Contract, next_name
+from xlstm_ts.export.contract import (
+    COVARIATES,
+    FORECAST,
+    FUTURE,
+    METADATA_KEY,
+    READING,
+    Contract,
+    next_name,
+)
+from xlstm_ts.stream_columns import StreamColumns, Time, Values
 
 try:
     import onnxruntime as ort
@@ -81,15 +90,21 @@ class StreamModel:
         """Check that the graph has the inputs and outputs that its contract speaks of."""
         names = [described.name for described in self.contract.state]
         for values, expected in (
-            (self.session.get_inputs(), [READING, *names]),
+            (self.session.get_inputs(), [*self.contract.inputs, *names]),
             (self.session.get_outputs(), [FORECAST, *map(next_name, names)]),
         ):
             if [value.name for value in values] != expected:
                 raise ValueError("its inputs or outputs are not those of its contract")
 
-    def create_stream(self) -> Stream:
-        """Return a stream that has seen nothing; its state is its own."""
-        return Stream(self)
+    def create_stream(self, *, static: Mapping[str, Any] | None = None) -> Stream:
+        """Return a stream that has seen nothing; its state is its own.
+
+        Parameters
+        ----------
+        static : mapping, optional
+            What is static of the stream, by name, where the model was trained with that.
+        """
+        return Stream(self, static=static)
 
 
 class Stream:
@@ -102,15 +117,18 @@ class Stream:
     ----------
     model : StreamModel
         The loaded graph.
+    static : mapping, optional
+        What is static of the stream.
     """
 
-    def __init__(self, model: StreamModel) -> None:
+    def __init__(self, model: StreamModel, *, static: Mapping[str, Any] | None = None) -> None:
         self._session, self._contract = model.session, model.contract
         contract = model.contract
         self._median = contract.median
         shape = (1, contract.horizon, len(contract.channels), len(contract.quantiles))
         self._reading = np.empty((1, len(contract.channels)), np.float32)
         self._forecast = np.empty(shape, np.float32)
+        self._columns = StreamColumns(contract, static)
         # onnxruntime works in the memory of these arrays, so the stream must keep them alive.
         self._states = tuple(
             [np.empty(array.shape, np.float32) for array in contract.state] for _ in range(2)
@@ -119,7 +137,14 @@ class Stream:
         self._bindings = (self._bind(0, 1), self._bind(1, 0))
         self.reset()
 
-    def step(self, reading: ArrayLike) -> StreamOutput:
+    def step(
+        self,
+        reading: ArrayLike,
+        covariates: Values | None = None,
+        future: Values | None = None,
+        *,
+        time: Time | Sequence[Time] | None = None,
+    ) -> StreamOutput:
         """Take one reading and forecast the next ones.
 
         Parameters
@@ -127,6 +152,16 @@ class Stream:
         reading : array-like of float, shape (channels,)
             One value a channel in raw units, in the order of `contract.channels`; NaN is missing.
             A single channel may come as a plain number.
+        covariates : array-like of float, shape (columns,), or mapping, optional
+            The past and known columns at the time of the reading, in the order of
+            `contract.columns` or by name; NaN is missing. Needed where the model has some.
+        future : array-like of float, shape (horizon, known columns), or mapping, optional
+            The known columns at the times of the next readings; NaN is missing.
+        time : str, datetime or datetime64, optional
+            The time of the reading as the clock on the wall shows it, where the model goes by the
+            calendar. Of a step without fixed length (a month, a working day) the times of the
+            reading and of all the next ones. Across a change of summer time within the horizon give
+            these too, otherwise the hours after it are off by one.
 
         Returns
         -------
@@ -136,10 +171,31 @@ class Stream:
         Raises
         ------
         StreamError
-            Where the reading has another number of channels or an infinity; the state is then as
-            before.
+            Where the reading has another number of channels or an infinity, or what the model was
+            trained with is missing beside it; the state is then as before.
         """
         self._take(reading)
+        if self._contract.columns:
+            self._columns.take(covariates, future, time)
+        elif covariates is not None or future is not None:
+            raise StreamError("The model was trained without covariates: give the reading alone.")
+        return self._run()
+
+    def step_columns(self, reading: ArrayLike, now: ArrayLike, ahead: ArrayLike) -> StreamOutput:
+        """Take one reading with its columns laid out as the graph reads them.
+
+        Parameters
+        ----------
+        reading : array-like of float, shape (channels,)
+            As for `step`.
+        now, ahead : array-like of float, shapes (columns,) and (horizon, columns ahead)
+            All of `contract.columns`, and those that are known for the next readings.
+        """
+        self._take(reading)
+        self._columns.now[0], self._columns.ahead[0] = now, ahead
+        return self._run()
+
+    def _run(self) -> StreamOutput:
         self._session.run_with_iobinding(self._bindings[self._current])
         self._current = 1 - self._current
         quantiles = self._forecast[0].copy()
@@ -213,8 +269,9 @@ class Stream:
         """Bind the graph once to read one copy of the state and write the other."""
         binding = self._session.io_binding()
         names = [described.name for described in self._contract.state]
-        inputs = zip([READING, *names], [self._reading, *self._states[source]], strict=True)
-        for name, array in inputs:
+        given = {READING: self._reading, COVARIATES: self._columns.now, FUTURE: self._columns.ahead}
+        told = {name: given[name] for name in self._contract.inputs}
+        for name, array in (told | dict(zip(names, self._states[source], strict=True))).items():
             binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(array))
         outputs = zip(
             [FORECAST, *map(next_name, names)], [self._forecast, *self._states[target]], strict=True

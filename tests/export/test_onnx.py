@@ -99,7 +99,7 @@ def test_every_part_of_the_check_counts(
 ) -> None:
     seen = []
 
-    def errors(model, path, *, readings):
+    def errors(model, path, *, readings, columns):
         seen.append(readings)
         return np.array([np.nan if len(seen) == 2 else 1e-6])
 

@@ -1,0 +1,133 @@
+"""A stream with covariates forecasts what the forecaster does, and says what it lacks."""
+
+import datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.conftest import small
+from xlstm_ts import XLSTMForecaster
+from xlstm_ts.exceptions import StreamError
+from xlstm_ts.export.onnx import export_onnx
+from xlstm_ts.streaming import Stream, StreamModel
+
+HORIZON, LENGTH, CONTEXT = 4, 200, 80
+INDEX = pd.date_range("2024-02-27 05:00", periods=LENGTH + HORIZON, freq="h")
+RNG = np.random.default_rng(0)
+X = pd.DataFrame(
+    {
+        "promo": (RNG.random(len(INDEX)) < 0.2).astype(float),
+        "temp": 300 + RNG.standard_normal(len(INDEX)).cumsum(),
+    },
+    INDEX,
+)
+X.loc[INDEX[::7], "temp"] = np.nan
+Y = pd.Series(10 + 4 * X.promo + RNG.standard_normal(len(INDEX)), name="load")[:LENGTH]
+
+
+def export(forecaster: XLSTMForecaster, path: Path, **options: object) -> StreamModel:
+    export_onnx(forecaster, path / "model.onnx", **options)
+    return StreamModel(path / "model.onnx")
+
+
+@pytest.fixture(scope="module")
+def fitted() -> XLSTMForecaster:
+    options = {"known_future": ("promo",), "calendar": ("hour", "dayofweek", "dayofyear")}
+    return small(**options, context_length=CONTEXT).fit(Y, X[:LENGTH])
+
+
+@pytest.fixture(scope="module")
+def model(fitted: XLSTMForecaster, tmp_path_factory: pytest.TempPathFactory) -> StreamModel:
+    return export(fitted, tmp_path_factory.mktemp("stream"))
+
+
+def fed(stream: Stream, *, by_name: bool) -> np.ndarray:
+    """Feed all readings; return the last forecast."""
+    for t in range(LENGTH - CONTEXT, LENGTH):
+        promo, temp = X.promo.iloc[t + 1 : t + 1 + HORIZON].to_numpy(), X.temp.iloc[t]
+        if by_name:
+            now = {"promo": X.promo.iloc[t], "temp": temp}
+            out = stream.step(Y.iloc[t], now, {"promo": promo}, time=INDEX[t].to_pydatetime())
+        else:  # in the order of the contract
+            out = stream.step(
+                Y.iloc[t], [temp, X.promo.iloc[t]], promo[:, None], time=str(INDEX[t])
+            )
+    return out.quantiles[:, 0]
+
+
+@pytest.mark.parametrize("by_name", [True, False])
+def test_a_stream_forecasts_as_the_forecaster(
+    fitted: XLSTMForecaster, model: StreamModel, by_name: bool
+) -> None:
+    names = [(column.name, column.role) for column in model.contract.columns]
+    assert names[:2] == [("temp", "past"), ("promo", "known")]
+    expected = fitted.predict_quantiles(X=X[LENGTH:])
+    got = fed(model.create_stream(), by_name=by_name)
+    np.testing.assert_allclose(got, expected, atol=1e-4)
+
+
+def test_each_time_may_be_given(model: StreamModel) -> None:
+    t = slice(9, 9 + HORIZON)
+    now, ahead = [1.0, 0.0], X.promo[t]
+    one = model.create_stream().step(5.0, now, ahead, time=INDEX[8]).quantiles
+    zoned = INDEX[8].tz_localize("Europe/Rome").to_pydatetime()
+    for time in (INDEX[8 : 9 + HORIZON], np.datetime64(INDEX[8]), zoned):
+        other = model.create_stream().step(5.0, now, ahead, time=time).quantiles
+        np.testing.assert_array_equal(other, one)
+    later = INDEX[8] + datetime.timedelta(hours=7)
+    other = model.create_stream().step(5.0, now, ahead, time=later).quantiles
+    assert np.abs(other - one).max() > 1e-6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"covariates": None}, "`covariates` is missing: give temp, promo"),
+        ({"future": None}, "`future` is missing: give promo, 4 values each"),
+        ({"time": None}, "`time` of the reading is missing"),
+        ({"time": "noon"}, "cannot be read as a time"),
+        ({"time": INDEX[:3]}, "`time` is one time or 5"),
+        ({"covariates": {"temp": 1.0}}, "differs in promo"),
+        ({"covariates": [1.0]}, "expected \\(2,\\)"),
+        ({"covariates": [np.inf, 1]}, "beyond float32"),
+        ({"covariates": ["warm", 1]}, "must be numbers"),
+        ({"future": np.zeros((3, 1))}, "expected \\(4, 1\\)"),
+    ],
+)
+def test_what_lacks_is_named_and_nothing_lost(
+    model: StreamModel, arguments: dict[str, object], message: str
+) -> None:
+    stream = model.create_stream()
+    right = {"covariates": [1.0, 0.0], "future": np.zeros(HORIZON), "time": INDEX[0]}
+    stream.step(1.0, **right)
+    before = stream.state
+    with pytest.raises(StreamError, match=message):
+        stream.step(2.0, **{**right, **arguments})
+    for name, array in stream.state.items():
+        np.testing.assert_array_equal(array, before[name])
+
+
+def test_a_stream_without_columns_takes_none(tmp_path: Path) -> None:
+    stream = export(small().fit(Y), tmp_path).create_stream()
+    with pytest.raises(StreamError, match="without covariates"):
+        stream.step(1.0, [2.0])
+    with pytest.raises(StreamError, match="no static size"):
+        StreamModel(tmp_path / "model.onnx").create_stream(static={"size": 1})
+
+
+def test_streams_of_a_panel_know_what_is_static(tmp_path: Path) -> None:
+    panel = pd.concat({"a": Y, "b": 3 * Y + 100}, names=["key", "time"])
+    static = pd.DataFrame({"kind": ["shop", "web"], "size": [1.0, 5.0]}, index=["a", "b"])
+    forecaster = small(context_length=CONTEXT).fit(panel, static=static)
+    model = export(forecaster, tmp_path, series="b")
+    with pytest.raises(StreamError, match="with kind, size"):
+        model.create_stream()
+    expected = forecaster.predict_quantiles().loc["b"]
+    for kind, is_same in (("web", True), ("shop", False)):
+        stream = model.create_stream(static={"kind": kind, "size": 5})
+        for reading in 3 * Y[-CONTEXT:] + 100:
+            out = stream.step(reading)
+        error = np.abs(out.quantiles[:, 0] - expected).to_numpy().max()
+        assert (error < 1e-3) == is_same

@@ -1,0 +1,159 @@
+"""Covariates of a stream: what a step is told beside the reading, laid out for the graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from xlstm_ts.calendars import calendar_columns
+from xlstm_ts.exceptions import StreamError
+from xlstm_ts.export.contract import Contract
+
+Time = str | datetime | np.datetime64
+Values = ArrayLike | Mapping[str, ArrayLike]
+
+
+class StreamColumns:
+    """The two inputs of the graph for covariates, in arrays of their own.
+
+    Parameters
+    ----------
+    contract : Contract
+        What the graph says of its columns.
+    static : mapping or None
+        A value for each static name: a number, or a category.
+
+    Attributes
+    ----------
+    now, ahead : ndarray of float32, shape (1, columns) and (1, horizon, columns ahead)
+        What the graph reads; columns as the contract has them.
+
+    Raises
+    ------
+    StreamError
+        Where a static value is missing, unknown or no number.
+    """
+
+    def __init__(self, contract: Contract, static: Mapping[str, Any] | None = None) -> None:
+        roles = [column.role for column in contract.columns]
+        self._contract = contract
+        self._names = [c.name for c in contract.columns if c.role in ("past", "known")]
+        self._known = [c.name for c in contract.columns if c.role == "known"]
+        self._fields = [c.name for c in contract.columns if c.role == "cyclic"]
+        self._cyclic = slice(len(roles) - len(self._fields), None)
+        self.now = np.full((1, len(roles)), np.nan, np.float32)
+        shape = (1, contract.horizon, len(self._known) + len(self._fields))
+        self.ahead = np.full(shape, np.nan, np.float32)
+        statics = [column for column in contract.columns if column.role == "static"]
+        self._check_static(static or {}, {column.name for column in statics})
+        for place, column in enumerate(statics, start=len(self._names)):
+            value = (static or {})[column.name]
+            marked = value if column.category is None else str(value) == column.category
+            self.now[0, place] = _numbers(marked, (), called=f"static[{column.name!r}]")
+
+    def take(
+        self,
+        covariates: Values | None,
+        future: Values | None,
+        time: Time | Sequence[Time] | None,
+    ) -> None:
+        """Lay out what goes with the next reading.
+
+        Raises
+        ------
+        StreamError
+            Where something is missing that the model was trained with, or cannot be used; nothing
+            is then changed.
+        """
+        horizon = self._contract.horizon
+        now = self._values(covariates, self._names, (), called="covariates")
+        ahead = self._values(future, self._known, (horizon,), called="future")
+        cyclic = self._calendar(time)
+        self.now[0, : len(self._names)] = now
+        self.now[0, self._cyclic] = cyclic[0]
+        self.ahead[0, :, : len(self._known)] = ahead
+        self.ahead[0, :, len(self._known) :] = cyclic[1:]
+
+    def _check_static(self, static: Mapping[str, Any], names: set[str]) -> None:
+        if names - static.keys():
+            raise StreamError(
+                f"The model knows each stream by {', '.join(sorted(names))}; give "
+                f"create_stream(static={{...}}) with {', '.join(sorted(names - static.keys()))}."
+            )
+        if static.keys() - names:
+            unknown = ", ".join(sorted(static.keys() - names))
+            raise StreamError(f"The model has no static {unknown}; leave it out.")
+
+    def _values(
+        self, given: Values | None, names: list[str], rows: tuple[int, ...], *, called: str
+    ) -> NDArray[np.float64]:
+        """Return values `(*rows, names)`, given by name or in order."""
+        shape = (*rows, len(names))
+        if not names:
+            if given is not None:
+                raise StreamError(f"The model was trained without such columns: drop `{called}`.")
+            return np.empty(shape)
+        wanted = f"{', '.join(names)}" + (f", {rows[0]} values each" if rows else "")
+        if given is None:
+            raise StreamError(f"`{called}` is missing: give {wanted}, NaN where not known.")
+        if not isinstance(given, Mapping):
+            return _numbers(given, shape, called=called, wanted=wanted)
+        if given.keys() != set(names):
+            odd = ", ".join(sorted(given.keys() ^ set(names)))
+            raise StreamError(f"`{called}` differs in {odd}: give {wanted}.")
+        columns = [_numbers(given[name], rows, called=f"{called}[{name!r}]") for name in names]
+        return np.stack(columns, -1)
+
+    def _calendar(self, time: Time | Sequence[Time] | None) -> NDArray[np.float64]:
+        """Return the fields of the calendar now and at the next times, `(1 + horizon, fields)`."""
+        horizon, seconds = self._contract.horizon, self._contract.seconds
+        if not self._fields:
+            return np.empty((horizon + 1, 0))
+        if time is None:
+            raise StreamError("`time` of the reading is missing: the model goes by the calendar.")
+        times = _times(time)
+        if not times.ndim:
+            if seconds is not None:
+                steps = np.arange(horizon + 1) * round(seconds * 1e3)
+                return calendar_columns(times + steps.astype("m8[ms]"), self._fields)
+            raise StreamError(
+                f"A step of {self._contract.step} has no fixed length: give as `time` those of the "
+                f"reading and of the {horizon} next ones."
+            )
+        if times.shape != (horizon + 1,):
+            raise StreamError(f"`time` is one time or {horizon + 1}, got {times.shape}.")
+        return calendar_columns(times, self._fields)
+
+
+def _times(time: Time | Sequence[Time]) -> NDArray[np.datetime64]:
+    """Return times as the clock on the wall shows them, in milliseconds."""
+    try:
+        if isinstance(time, str | datetime | np.datetime64):
+            return np.array(_wall_clock(time), "M8[ms]")
+        return np.array([_wall_clock(one) for one in time], "M8[ms]")
+    except (TypeError, ValueError) as err:
+        raise StreamError(f"`time` cannot be read as a time: {time!r}.") from err
+
+
+def _wall_clock(time: Time) -> Time:
+    return time.replace(tzinfo=None) if isinstance(time, datetime) else time
+
+
+def _numbers(
+    given: ArrayLike, shape: tuple[int, ...], *, called: str, wanted: str = "a number"
+) -> NDArray[np.float64]:
+    try:
+        values = np.asarray(given, np.float64)
+    except (TypeError, ValueError) as err:
+        raise StreamError(f"`{called}` must be numbers, got {given!r}: give {wanted}.") from err
+    # A single column may come without an axis of its own.
+    if values.shape != shape and values.shape != tuple(n for n in shape if n > 1):
+        raise StreamError(f"`{called}` has shape {values.shape}, expected {shape}: give {wanted}.")
+    beyond = np.abs(values) > np.finfo(np.float32).max
+    if beyond.any():
+        raise StreamError(f"`{called}` holds {values[beyond].flat[0]}, beyond float32; give NaN.")
+    return values.reshape(shape)
