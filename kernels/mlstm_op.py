@@ -208,7 +208,7 @@ def start(state: MLSTMState | None, q: Tensor, v: Tensor) -> MLSTMState:
     """Return the memory before the first step, an empty one where there is none."""
     if state is not None:
         return state
-    B, _, H, K = q.shape
+    B, *_, H, K = q.shape
     return mlstm_initial_state(B, H, K, v.shape[-1], dtype=q.dtype, device=q.device)
 
 

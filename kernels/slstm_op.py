@@ -195,7 +195,7 @@ def start(state: SLSTMState | None, x: Tensor) -> SLSTMState:
     """Return the memory before the first step, an empty one where there is none."""
     if state is not None:
         return state
-    B, _, _, H, D = x.shape
+    B, *_, H, D = x.shape
     return slstm_initial_state(B, H, D, dtype=x.dtype, device=x.device)
 
 
