@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from xlstm_ts.kernels import mlstm_torch
+from xlstm_ts.kernels.autograd import differentiable
 from xlstm_ts.kernels.precision import Precision, full_precision
 from xlstm_ts.kernels.states import MLSTMState, mlstm_initial_state
 from xlstm_ts.kernels.tiling import Tiling, mlstm_tiling
@@ -53,7 +54,7 @@ def run(
 ) -> tuple[Tensor, MLSTMState]:
     """Return outputs `(B, T, H, V)` and the last memory, whose m carries no gradient."""
     parts = (None, None, None) if state is None else state
-    h, c, n, m, *_ = _mlstm(q, k, v, i, f, *parts, mask, *plan)
+    h, c, n, m, *_ = _call(q, k, v, i, f, *parts, mask, *plan)
     return h, MLSTMState(c, n, m.detach())
 
 
@@ -192,12 +193,13 @@ def _backward(ctx: Any, *upstream: Tensor | None) -> tuple[Tensor | None, ...]:
     h, start = tensors[9], tensors[5]
     dh = torch.zeros_like(h) if dh is None else dh
     with full_precision(h):
-        grads = _mlstm_backward(dh, dc, dn, *tensors, *ctx.plan)
+        grads = _call_backward(dh, dc, dn, *tensors, *ctx.plan)
     first = (None, None, None) if start is None else grads[5:]
     return *grads[:5], *first, None, None, None, None, None
 
 
-_mlstm.register_autograd(_backward, setup_context=_setup)
+_call = differentiable(_mlstm, _backward, _setup)
+_call_backward = differentiable(_mlstm_backward)
 
 
 def _state(c: Tensor | None, n: Tensor | None, m: Tensor | None) -> MLSTMState | None:
@@ -208,7 +210,7 @@ def start(state: MLSTMState | None, q: Tensor, v: Tensor) -> MLSTMState:
     """Return the memory before the first step, an empty one where there is none."""
     if state is not None:
         return state
-    B, _, H, K = q.shape
+    B, *_, H, K = q.shape
     return mlstm_initial_state(B, H, K, v.shape[-1], dtype=q.dtype, device=q.device)
 
 

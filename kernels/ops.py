@@ -21,9 +21,7 @@ from xlstm_ts.kernels.backends import Backend, slstm_fits, use_triton
 from xlstm_ts.kernels.checks import (
     check_choice,
     check_kernels,
-    check_mask,
     check_mlstm,
-    check_shape,
     check_slstm,
 )
 from xlstm_ts.kernels.precision import Precision, compute_dtype, full_precision
@@ -52,12 +50,12 @@ def mlstm(
     """Run the mLSTM over a sequence (equations 19 to 27, without output gate and norm).
 
     Queries are scaled by `K**-0.5`; keys enter the memory unscaled. Computed in float32, or in
-    float64 if any tensor is float64, under autocast too. Differentiable once.
+    float64 if any tensor is float64, under autocast too.
 
     Parameters
     ----------
     q, k
-        Queries and keys, `(B, T, H, K)`, any floating dtype.
+        Queries and keys, `(B, T, H, K)`, float16, bfloat16, float32 or float64 like all others.
     v
         Values, `(B, T, H, V)`.
     i, f
@@ -72,7 +70,8 @@ def mlstm(
         Of the torch path: `"chunkwise"` costs T, `"parallel"` is one chunk and costs T**3, little
         where T is little; `"auto"` takes the faster one.
     chunk_size
-        Steps per chunk of the chunkwise form; by default 32, or 16 for heads up to 16 wide.
+        Steps per chunk of the chunkwise form; by default 32, or 16 for heads up to 16 wide. Not
+        with `form="parallel"`.
     backend
         `"triton"` takes the GPU kernels, `"torch"` plain torch, `"auto"` the kernels on a CUDA
         device where they can run.
@@ -90,22 +89,35 @@ def mlstm(
     h : Tensor
         Outputs, `(B, T, H, V)`, in the dtype of `v`.
     state : MLSTMState
-        Memory after the last step, float32 or float64; its `m` carries no gradient.
+        Memory after the last step, float32 or float64; see the notes for its gradients.
 
     Raises
     ------
     ValueError
-        If a shape, a dtype or an option does not fit.
+        If a shape, a dtype, a device or an option does not fit.
     BackendError
         If `backend="triton"` cannot run; it says why.
+    NotImplementedError
+        In forward mode, and where a gradient is differentiated again.
+
+    Notes
+    -----
+    Differentiable once, in reverse mode, by autograd or by `torch.func`. Within `torch.compile`,
+    autograd alone. For forward mode and further derivatives, call `mlstm_step` in a loop.
+
+    The last `m` carries no gradient, and those of the last `c` and `n` are taken at fixed `m`: they
+    are exact for what depends on the memory itself, `exp(m) * c` and `exp(m) * n`, as the next cell
+    does, and not for `c` or `n` alone.
+
+    `torch.export` unrolls the sequence, so that T is a constant of the graph and must not be
+    dynamic; export `mlstm_step` for sequences of any length.
     """
     check_choice(form, chunk_size, segments)
     check_kernels(precision, tiling, kinds=(Tiling, Tiling))
-    check_mlstm(q, k, v, i, f, sequence=True)
-    check_mask(mask, q.shape[:2])
+    check_mlstm(q, k, v, i, f, state=state, mask=mask, sequence=True)
     dtype = compute_dtype(q, k, v, i, f, *(state or ()))
     if state is not None:
-        state = _mlstm_state(state, q, v, dtype=dtype)
+        state = MLSTMState(*(part.to(dtype) for part in state))
     head, given = max(q.shape[-1], v.shape[-1]), v.dtype
     with full_precision(q):
         exporting = torch.compiler.is_exporting()
@@ -118,7 +130,7 @@ def mlstm(
         if exporting:
             # A graph for inference: what trains cannot be written into memory of its own.
             q, k, v, i, f = (part.detach() for part in inputs)
-            start = MLSTMState(*(part.detach() for part in mlstm_op.start(state, q, v)))
+            start = mlstm_op.start(state, q, v).detach()
             final, saved = mlstm_torch.forward(q, k, v, i, f, state=start, chunk_size=size)
             return saved.h.to(given), final
         h, state = mlstm_op.run(*inputs, state=state, mask=None, plan=mlstm_op.Plan(size))
@@ -131,7 +143,7 @@ def mlstm_step(
     v: Tensor,
     i: Tensor,
     f: Tensor,
-    state: MLSTMState,
+    state: MLSTMState | None = None,
     *,
     mask: Tensor | None = None,
 ) -> tuple[Tensor, MLSTMState]:
@@ -146,7 +158,7 @@ def mlstm_step(
     i, f
         Gate pre-activations, `(B, H)`.
     state
-        Memory before the step.
+        Memory before the step; empty by default.
     mask
         `(B,)`, bool, true where the step is present.
 
@@ -155,20 +167,21 @@ def mlstm_step(
     h : Tensor
         Output, `(B, H, V)`, in the dtype of `v`.
     state : MLSTMState
-        Memory after the step.
+        Memory after the step, float32 or float64. Gradients of `c` and `n` are taken at fixed `m`.
 
     Raises
     ------
     ValueError
-        If a shape or a dtype does not fit.
+        If a shape, a dtype or a device does not fit.
     """
-    check_mlstm(q, k, v, i, f, sequence=False)
-    check_mask(mask, q.shape[:1])
-    dtype = compute_dtype(q, k, v, i, f, *state)
-    state = _mlstm_state(state, q, v, dtype=dtype)
+    check_mlstm(q, k, v, i, f, state=state, mask=mask, sequence=False)
+    dtype = compute_dtype(q, k, v, i, f, *(state or ()))
+    if state is not None:
+        state = MLSTMState(*(part.to(dtype) for part in state))
     with full_precision(q):
         inputs = _present(*(x.to(dtype) for x in (q, k, v, i, f)), mask=mask)
-        h, state = mlstm_torch.step(*inputs, state=state)
+        start = mlstm_op.start(state, inputs[0], inputs[2])
+        h, state = mlstm_torch.step(*inputs, state=start)
     return h.to(v.dtype), state
 
 
@@ -184,8 +197,6 @@ def slstm(
     tiling: ScanTiling | None = None,
 ) -> tuple[Tensor, SLSTMState]:
     """Run the sLSTM over a sequence (equations 8 to 17, without the norm).
-
-    Differentiable once.
 
     Parameters
     ----------
@@ -209,21 +220,28 @@ def slstm(
     h : Tensor
         Outputs, `(B, T, H, D)`, in the dtype of `x`.
     state : SLSTMState
-        Memory after the last step, float32 or float64; its `m` carries no gradient.
+        Memory after the last step, float32 or float64; see the notes for its gradients.
 
     Raises
     ------
     ValueError
-        If a shape, a dtype or an option does not fit.
+        If a shape, a dtype, a device or an option does not fit.
     BackendError
         If `backend="triton"` cannot run; it says why.
+    NotImplementedError
+        In forward mode, and where a gradient is differentiated again.
+
+    Notes
+    -----
+    As for `mlstm`: differentiable once, in reverse mode; gradients of the last `c` and `n` are
+    taken at fixed `m`, so that they are exact for `exp(m) * c`, `exp(m) * n` and `c / n`; and T is
+    a constant of an exported graph. `slstm_step` is the way around.
     """
     check_kernels(precision, tiling, kinds=(ScanTiling,))
-    check_slstm(x, r, b, sequence=True)
-    check_mask(mask, x.shape[:2])
+    check_slstm(x, r, b, state=state, mask=mask, sequence=True)
     dtype = compute_dtype(x, r, b, *(state or ()))
     if state is not None:
-        state = _slstm_state(state, x, dtype=dtype)
+        state = SLSTMState(*(part.to(dtype) for part in state))
     head = x.shape[-1]
     with full_precision(x):
         exporting = torch.compiler.is_exporting()
@@ -237,7 +255,7 @@ def slstm(
         gates, r, b = _present_gates(x.to(dtype), mask=mask), r.to(dtype), b.to(dtype)
         if exporting:
             gates, r, b = gates.detach(), r.detach(), b.detach()
-            start = SLSTMState(*(part.detach() for part in slstm_op.start(state, gates)))
+            start = slstm_op.start(state, gates).detach()
             final, saved = slstm_torch.forward(gates, r, b, state=start, mask=mask)
             return saved.h.to(x.dtype), final
         h, state = slstm_op.run(gates, r, b, state=state, mask=mask, plan=slstm_op.Plan(False))
@@ -245,7 +263,12 @@ def slstm(
 
 
 def slstm_step(
-    x: Tensor, r: Tensor, b: Tensor, state: SLSTMState, *, mask: Tensor | None = None
+    x: Tensor,
+    r: Tensor,
+    b: Tensor,
+    state: SLSTMState | None = None,
+    *,
+    mask: Tensor | None = None,
 ) -> tuple[Tensor, SLSTMState]:
     """Advance the sLSTM by one step; `slstm` over T steps is T of these.
 
@@ -258,7 +281,7 @@ def slstm_step(
     b
         Bias, `(4, H, D)`.
     state
-        Memory before the step.
+        Memory before the step; empty by default.
     mask
         `(B,)`, bool, true where the step is present.
 
@@ -267,20 +290,21 @@ def slstm_step(
     h : Tensor
         Output, `(B, H, D)`, in the dtype of `x`.
     state : SLSTMState
-        Memory after the step.
+        Memory after the step, float32 or float64. Gradients of `c` and `n` are taken at fixed `m`.
 
     Raises
     ------
     ValueError
-        If a shape or a dtype does not fit.
+        If a shape, a dtype or a device does not fit.
     """
-    check_slstm(x, r, b, sequence=False)
-    check_mask(mask, x.shape[:1])
-    dtype = compute_dtype(x, r, b, *state)
-    state = _slstm_state(state, x, dtype=dtype)
+    check_slstm(x, r, b, state=state, mask=mask, sequence=False)
+    dtype = compute_dtype(x, r, b, *(state or ()))
+    if state is not None:
+        state = SLSTMState(*(part.to(dtype) for part in state))
     with full_precision(x):
         gates = _present_gates(x.to(dtype), mask=mask)
-        state = slstm_torch.step(gates, r.to(dtype), b.to(dtype), state=state, mask=mask)
+        start = slstm_op.start(state, gates)
+        state = slstm_torch.step(gates, r.to(dtype), b.to(dtype), state=start, mask=mask)
     return state.h.to(x.dtype), state
 
 
@@ -312,17 +336,3 @@ def _present_gates(x: Tensor, *, mask: Tensor | None) -> Tensor:
         return x
     absent = x.new_tensor((-torch.inf, torch.inf, 0, 0))[:, None, None]
     return torch.where(mask[..., None, None, None], x, absent)
-
-
-def _mlstm_state(state: MLSTMState, q: Tensor, v: Tensor, *, dtype: torch.dtype) -> MLSTMState:
-    B, H, K, V = q.shape[0], *q.shape[-2:], v.shape[-1]
-    for name, part, shape in zip("cnm", state, ((B, H, K, V), (B, H, K), (B, H)), strict=True):
-        check_shape(f"state.{name}", part, shape)
-    return MLSTMState(*(part.to(dtype) for part in state))
-
-
-def _slstm_state(state: SLSTMState, x: Tensor, *, dtype: torch.dtype) -> SLSTMState:
-    B, H, D = x.shape[0], *x.shape[-2:]
-    for name, part in zip("hcnm", state, strict=True):
-        check_shape(f"state.{name}", part, (B, H, D))
-    return SLSTMState(*(part.to(dtype) for part in state))

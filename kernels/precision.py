@@ -20,6 +20,7 @@ def compute_dtype(*tensors: Tensor) -> torch.dtype:
 
 def full_precision(x: Tensor) -> AbstractContextManager[None]:
     """Switch autocast off on the device of `x`; a backward pass may meet it as well."""
-    if torch.is_autocast_enabled(x.device.type):
-        return torch.autocast(x.device.type, enabled=False)
+    device = x.device.type
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        return torch.autocast(device, enabled=False)
     return nullcontext()

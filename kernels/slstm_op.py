@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from xlstm_ts.kernels import slstm_torch
+from xlstm_ts.kernels.autograd import differentiable
 from xlstm_ts.kernels.precision import Precision, full_precision
 from xlstm_ts.kernels.states import SLSTMState, slstm_initial_state
 from xlstm_ts.kernels.tiling import ScanTiling, slstm_tiling
@@ -51,7 +52,7 @@ def run(
     parts = (None,) * 4 if state is None else state
     wanted = any(part is not None and part.requires_grad for part in (x, r, b, *parts))
     plan = plan._replace(save=torch.is_grad_enabled() and wanted)
-    outputs, h, c, n, m, *_ = _slstm(x, r, b, *parts, mask, *plan)
+    outputs, h, c, n, m, *_ = _call(x, r, b, *parts, mask, *plan)
     return outputs, SLSTMState(h, c, n, m.detach())
 
 
@@ -163,8 +164,8 @@ def _(*inputs: Any) -> tuple[Tensor, ...]:
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    *tensors, triton, precision, tiling, _ = inputs
-    ctx.plan = (triton, precision, tiling)
+    *tensors, triton, precision, tiling, save = inputs
+    ctx.plan, ctx.saved = (triton, precision, tiling), save or not triton
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(*tensors, output[0], *output[5:])
 
@@ -173,14 +174,17 @@ def _backward(ctx: Any, *upstream: Tensor | None) -> tuple[Tensor | None, ...]:
     dh, dh1, dc1, dn1, *_ = upstream
     tensors = ctx.saved_tensors
     start, h = tensors[3], tensors[8]
+    if not ctx.saved:  # within torch.vmap no tensor says that a gradient is wanted
+        tensors = (*tensors[:9], *_call(*tensors[:8], *ctx.plan, True)[5:])
     dh = torch.zeros_like(h) if dh is None else dh
     with full_precision(h):
-        grads = _slstm_backward(dh, dh1, dc1, dn1, *tensors, *ctx.plan)
+        grads = _call_backward(dh, dh1, dc1, dn1, *tensors, *ctx.plan)
     first = (None,) * 4 if start is None else grads[3:]
     return *grads[:3], *first, None, None, None, None, None
 
 
-_slstm.register_autograd(_backward, setup_context=_setup)
+_call = differentiable(_slstm, _backward, _setup)
+_call_backward = differentiable(_slstm_backward)
 
 
 def _state(
@@ -195,7 +199,7 @@ def start(state: SLSTMState | None, x: Tensor) -> SLSTMState:
     """Return the memory before the first step, an empty one where there is none."""
     if state is not None:
         return state
-    B, _, _, H, D = x.shape
+    B, *_, H, D = x.shape
     return slstm_initial_state(B, H, D, dtype=x.dtype, device=x.device)
 
 

@@ -24,6 +24,10 @@ class MLSTMState(NamedTuple):
     n: Tensor
     m: Tensor
 
+    def detach(self) -> MLSTMState:
+        """Return the memory as a constant: no gradient flows back beyond it."""
+        return MLSTMState(*(part.detach() for part in self))
+
 
 class SLSTMState(NamedTuple):
     """Scalar memories of the sLSTM and its last output: `h`, `c`, `n`, `m`, each `(B, H, D)`."""
@@ -32,6 +36,10 @@ class SLSTMState(NamedTuple):
     c: Tensor
     n: Tensor
     m: Tensor
+
+    def detach(self) -> SLSTMState:
+        """Return the memory as a constant: no gradient flows back beyond it."""
+        return SLSTMState(*(part.detach() for part in self))
 
 
 def mlstm_initial_state(

@@ -52,13 +52,13 @@ def test_no_state_is_the_empty_one() -> None:
             assert torch.equal(got, expected)
 
 
-@pytest.mark.parametrize("form", ["parallel", "chunkwise"])
+@pytest.mark.parametrize(("form", "size"), [("parallel", None), ("chunkwise", 2)])
 @pytest.mark.parametrize("T", [1, 5])
-def test_gradcheck_through_the_last_mlstm_state(T: int, form: str) -> None:
+def test_gradcheck_through_the_last_mlstm_state(T: int, form: str, size: int | None) -> None:
     # Only exp(m) c and exp(m) n are functions of the inputs: m itself is a free scale.
     def run(*leaves: torch.Tensor) -> tuple[torch.Tensor, ...]:
         state = MLSTMState(*leaves[5:])
-        h, (c, n, m) = ops.mlstm(*leaves[:5], state=state, form=form, chunk_size=2)
+        h, (c, n, m) = ops.mlstm(*leaves[:5], state=state, form=form, chunk_size=size)
         scale = m.exp()
         return h, c * scale[..., None, None], n * scale[..., None]
 
@@ -142,3 +142,32 @@ def test_a_wrong_state_is_named(name: str, place: int) -> None:
     start[place] = start[place][:1]
     with pytest.raises(ValueError, match=rf"`state\.{name}` must have shape"):
         ops.mlstm(*mlstm_inputs(4), state=MLSTMState(*start))
+
+
+@pytest.mark.parametrize(
+    ("run", "step", "inputs"),
+    [(ops.mlstm, ops.mlstm_step, mlstm_inputs), (ops.slstm, ops.slstm_step, slstm_inputs)],
+    ids=["mlstm", "slstm"],
+)
+def test_a_step_without_state_is_the_first(run, step, inputs) -> None:
+    parts = inputs(1)
+    first = [x[:, 0] if x.shape[:2] == (2, 1) else x for x in parts]
+    h, state = step(*first)
+    outputs, final = run(*parts)
+    for got, expected in zip((h, *state), (outputs[:, 0], *final), strict=True):
+        torch.testing.assert_close(got, expected, atol=1e-12, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("run", "inputs"),
+    [(ops.mlstm, mlstm_inputs), (ops.slstm, slstm_inputs)],
+    ids=["mlstm", "slstm"],
+)
+def test_a_detached_state_cuts_the_gradient(run, inputs) -> None:
+    _, state = run(*inputs(5))
+    constant = state.detach()
+    assert type(constant) is type(state)
+    assert state.c.requires_grad
+    assert not any(part.requires_grad for part in constant)
+    for got, expected in zip(constant, state, strict=True):
+        assert got.data_ptr() == expected.data_ptr()
