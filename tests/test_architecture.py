@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 ROOMS = ("kernels", "export", "datasets")
 LEAVES = {"xlstm_ts.exceptions", "xlstm_ts.checks", "xlstm_ts.columns"}
 MODEL = {f"xlstm_ts.{name}" for name in (
-    "config", "state", "scaling", "cells", "blocks", "covariates", "phases", "model",
+    "config", "state", "scaling", "cells", "blocks", "covariates", "patches", "phases", "model",
 )}  # fmt: skip
 OPS = {"xlstm_ts.kernels.ops", "xlstm_ts.kernels.states"}
 HEAVY = {
@@ -35,14 +35,21 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "xlstm_ts.cells": (MODEL | OPS, {"torch"}),
     "xlstm_ts.blocks": (MODEL, {"torch"}),
     "xlstm_ts.covariates": (MODEL, {"torch"}),
+    "xlstm_ts.patches": (MODEL, {"torch"}),
     "xlstm_ts.phases": (MODEL, {"torch"}),
     "xlstm_ts.model": (MODEL, {"torch"}),
     "xlstm_ts.losses": (set(), {"torch"}),
     "xlstm_ts.windows": (set(), {"torch"}),
     "xlstm_ts.checkpoints": ({"xlstm_ts.files"}, {"torch"}),
-    "xlstm_ts.runs": ({"xlstm_ts.model"}, {"torch"}),
+    "xlstm_ts.carrying": (
+        {"xlstm_ts.model", "xlstm_ts.state", "xlstm_ts.windows"}, {"torch"},
+    ),
+    "xlstm_ts.runs": ({"xlstm_ts.carrying", "xlstm_ts.model"}, {"torch"}),
     "xlstm_ts.training": (
-        {f"xlstm_ts.{name}" for name in ("checkpoints", "model", "losses", "runs", "windows")},
+        {
+            f"xlstm_ts.{name}"
+            for name in ("carrying", "checkpoints", "model", "losses", "runs", "state", "windows")
+        },
         {"torch"},
     ),
     "xlstm_ts.advice": (set(), {"pandas"}),

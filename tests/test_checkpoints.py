@@ -51,8 +51,8 @@ def interrupt(forecaster: XLSTMForecaster, path: Path, monkeypatch: pytest.Monke
     """Interrupt the eighth step after it has moved the weights."""
     update, calls = training._update, itertools.count(1)
 
-    def interrupted(*args: object) -> torch.Tensor:
-        loss = update(*args)
+    def interrupted(*args: object, **options: object) -> torch.Tensor:
+        loss = update(*args, **options)
         if next(calls) == 8:
             raise KeyboardInterrupt
         return loss
@@ -74,18 +74,16 @@ def same(one: XLSTMForecaster, other: XLSTMForecaster) -> bool:
     return history and all(torch.equal(weight, others[name]) for name, weight in weights)
 
 
-@pytest.mark.parametrize("fraction", [0.1, 0.0])
+@pytest.mark.parametrize("options", [{}, {"validation_fraction": 0.0}, {"stateful": True}], ids=str)
 @pytest.mark.parametrize("way", ["callback", "error", "time", "interrupt"])
 def test_goes_on_to_the_bit(
-    way: str, fraction: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    way: str, options: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, seen = tmp_path / "fit.pt", []
-    whole = small(**OPTIONS, validation_fraction=fraction).fit(ARRAY)
-    stop(way, path, monkeypatch, validation_fraction=fraction)
+    whole = small(**OPTIONS, **options).fit(ARRAY)
+    stop(way, path, monkeypatch, **options)
     assert list(tmp_path.iterdir()) == [path]
-    resumed = small(
-        **OPTIONS, validation_fraction=fraction, checkpoint=str(path), callbacks=[seen.append]
-    ).fit(ARRAY)
+    resumed = small(**OPTIONS, **options, checkpoint=str(path), callbacks=[seen.append]).fit(ARRAY)
     assert same(whole, resumed)
     assert seen[0].step == (10 if way in ("callback", "error") else 8)
     assert not path.exists()

@@ -42,6 +42,24 @@ def test_cutting_changes_nothing(name: str, cut: int) -> None:
 
 
 @family
+@torch.no_grad()
+def test_patches_go_on_from_a_state(name: str) -> None:
+    model = build_model(name)
+    patch, horizon = model.config.patch_length, model.config.horizon
+    value, observed = model._fold(make_readings(2, 6 * patch))
+    columns = make_columns(model, len(value), 6 * patch)
+    whole, end = model.forward_patches(value, observed, columns)
+    cut = 4 * patch
+    head, state = model.forward_patches(
+        value[:, :cut], observed[:, :cut], columns[:, : cut + horizon]
+    )
+    tail, last = model.forward_patches(value[:, cut:], observed[:, cut:], columns[:, cut:], state)
+    torch.testing.assert_close(torch.cat((head, tail), 1), whole, atol=1e-10, rtol=1e-10)
+    for one, other in zip(end, last, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-10, rtol=1e-10)
+
+
+@family
 def test_no_output_depends_on_later_inputs(name: str) -> None:
     model, readings = build_model(name), make_readings(1, T).nan_to_num(nan=1.0)
     readings.requires_grad_()

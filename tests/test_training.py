@@ -85,7 +85,7 @@ def test_the_best_weights_come_back_and_were_judged_without_dropout() -> None:
     sampler = WindowSampler([tail], groups=2, context_length=CONTEXT, patch_length=2, horizon=4)
     value, observed, _, target = sampler.spread(1024)
     with torch.no_grad():
-        forecast = model.forward_patches(value, observed)
+        forecast, _ = model.forward_patches(value, observed)
     loss = pinball_loss(forecast[:, -1], target[:, -1], model.levels).item()
     assert loss == pytest.approx(min(losses), rel=1e-5)
 
@@ -130,8 +130,8 @@ def interrupting(monkeypatch: pytest.MonkeyPatch, *, call: int) -> None:
     """Press Ctrl-C in the middle of a step, with the weights moved and the step not counted."""
     update, calls = training._update, []
 
-    def interrupted(*args: object) -> torch.Tensor:
-        calls.append(update(*args))
+    def interrupted(*args: object, **options: object) -> torch.Tensor:
+        calls.append(update(*args, **options))
         if len(calls) == call:
             raise KeyboardInterrupt
         return calls[-1]

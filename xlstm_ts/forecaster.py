@@ -64,6 +64,8 @@ class XLSTMForecaster(Prediction, BaseEstimator):  # type: ignore[misc]
         Steps of the optimiser, and windows in each.
     learning_rate, weight_decay, gradient_clip : float, default=1e-3, 0.01, 1.0
         Of AdamW with warm-up and cosine.
+    stateful : bool, default=False
+        Whether training windows go on from the state that those before them left, as streams do.
     validation_fraction : float, default=0.1
         Share of the readings, from the end, on which the best weights are chosen; 0 trains on
         everything and keeps the last weights.
@@ -155,6 +157,7 @@ class XLSTMForecaster(Prediction, BaseEstimator):  # type: ignore[misc]
         learning_rate: float = 1e-3,
         weight_decay: float = 0.01,
         gradient_clip: float = 1.0,
+        stateful: bool = False,
         validation_fraction: float = 0.1,
         patience: int | None = 5,
         known_future: KnownFuture = (),
@@ -186,6 +189,7 @@ class XLSTMForecaster(Prediction, BaseEstimator):  # type: ignore[misc]
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.gradient_clip = gradient_clip
+        self.stateful = stateful
         self.validation_fraction = validation_fraction
         self.patience = patience
         self.known_future = known_future

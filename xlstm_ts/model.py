@@ -10,7 +10,7 @@ states, oldest first. Training needs only the tokens that end at one of these ph
 
 from __future__ import annotations
 
-from typing import NamedTuple, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -21,19 +21,13 @@ from torch.nn import functional as F
 from xlstm_ts.blocks import Block, build_block
 from xlstm_ts.config import XLSTMConfig
 from xlstm_ts.covariates import CovariateEncoder, FuturePath, features_now, standardise
+from xlstm_ts.patches import Recent, scaled, windows
 from xlstm_ts.phases import advance, run, unroll
 from xlstm_ts.scaling import Scaling, causal_scaling, scaling_step
 from xlstm_ts.state import State, StateField, initial_state
 
 N_SCALING = len(Scaling._fields)
 N_BUFFER = 2
-
-
-class Recent(NamedTuple):
-    """The last readings at each position, `(S, N, buffer_length, G + X)`, zero where missing."""
-
-    value: Tensor
-    observed: Tensor
 
 
 class XLSTM(nn.Module):
@@ -148,7 +142,7 @@ class XLSTM(nn.Module):
             torch.cat((past[:, 1:], part), 1)
             for past, part in zip(buffer, (value, observed), strict=True)
         )
-        recent = _windows(value, observed, self.config.buffer_length, stride=1)
+        recent = windows(value, observed, self.config.buffer_length, stride=1)
         x, mask = self._tokens(recent, scalings, now)
         x, cells = unroll(self.blocks, x, mask, cells, period=self.config.patch_length)
         new = (*(part[:, -1] for part in (*scalings, *recent)), *cells)
@@ -253,13 +247,17 @@ class XLSTM(nn.Module):
         if covariates is not None:
             covariates = F.pad(covariates, before, value=torch.nan)
             covariates = covariates.repeat_interleave(self.config.groups, 0)
-        last = self.forward_patches(value, observed, covariates)[:, -1:]
-        return self._unfold(last, like=readings)[:, 0]
+        forecasts, _ = self.forward_patches(value, observed, covariates)
+        return self._unfold(forecasts[:, -1:], like=readings)[:, 0]
 
     def forward_patches(
-        self, value: Tensor, observed: Tensor, covariates: Tensor | None = None
-    ) -> Tensor:
-        """Forecast at the end of each whole patch, from a cold start: the path of training.
+        self,
+        value: Tensor,
+        observed: Tensor,
+        covariates: Tensor | None = None,
+        state: State | None = None,
+    ) -> tuple[Tensor, State]:
+        """Forecast at the end of each whole patch: the path of training.
 
         Parameters
         ----------
@@ -268,35 +266,41 @@ class XLSTM(nn.Module):
             multiple of the patch length.
         covariates : Tensor, optional
             Raw columns `(S, T + H, K)`, as for `forward`.
+        state : State, optional
+            What an earlier call left, to go on from; none is a cold start, `patch_state`.
 
         Returns
         -------
-        Tensor
-            Forecasts `(S, T / patch_length, H, G, Q)` in standardised units.
+        tuple of Tensor and State
+            Forecasts `(S, T / patch_length, H, G, Q)` in standardised units, and the state after
+            the last patch. It is of one phase, unlike that of `forward`.
         """
         config, (rows, length) = self.config, value.shape[:2]
+        patch = config.patch_length
         if covariates is None:
             covariates = self.covariates.missing(rows, length + config.horizon)
-        start = self._split([part.flatten(0, 1)[:1] for part in self.initial_state()])
-        scaling = Scaling(*(part.expand(rows, -1) for part in start[0]))
+        scaling, past, cells = self._split(list(state or self.patch_state(rows)))
         scalings = causal_scaling(value, observed, scaling, span=config.scaling_span)
-        ends = Scaling(
-            *(part[:, config.patch_length - 1 :: config.patch_length] for part in scalings)
-        )
+        ends = Scaling(*(part[:, patch - 1 :: patch] for part in scalings))
         value, observed, now = self._beside(value, observed, covariates[:, :length])
-        pad = (0, 0, config.buffer_length - config.patch_length, 0)
-        recent = _windows(
-            F.pad(value, pad),
-            F.pad(observed, pad),
-            config.buffer_length,
-            stride=config.patch_length,
+        value, observed = (
+            torch.cat(parts, 1) for parts in zip(past, (value, observed), strict=True)
         )
-        x, mask = self._tokens(recent, ends, now[:, config.patch_length - 1 :: config.patch_length])
-        cells = tuple(part[:, 0].expand(rows, *part.shape[2:]) for part in start[2])
-        x, _ = run(self.blocks, x, mask, cells)
-        patch = config.patch_length
+        recent = windows(value, observed, config.buffer_length, stride=patch)
+        x, mask = self._tokens(recent, ends, now[:, patch - 1 :: patch])
+        x, cells = run(self.blocks, x, mask, cells)
         ahead = self._ahead(self.covariates.ahead(covariates)[:, patch:], stride=patch)
-        return self._forecast(x, recent, ends, ahead)
+        left = (part[:, length:] for part in (value, observed))
+        new = (*(part[:, -1] for part in scalings), *left, *cells)
+        return self._forecast(x, recent, ends, ahead), new
+
+    def patch_state(self, rows: int) -> State:
+        """Return the state of sequences that have seen nothing, for `forward_patches`."""
+        start = self._split([part.flatten(0, 1)[:1] for part in self.initial_state()])
+        past = (part[:, self.config.patch_length :] for part in start[1])
+        cells = (part[:, 0] for part in start[2])
+        parts = (*start[0], *past, *cells)
+        return tuple(part.expand(rows, *part.shape[1:]) for part in parts)
 
     def _fold(self, readings: Tensor) -> tuple[Tensor, Tensor]:
         """Standardise `(B, T, C)` and split it into groups: values and marks `(S, T, G)`."""
@@ -340,9 +344,9 @@ class XLSTM(nn.Module):
     def _tokens(self, recent: Recent, scaling: Scaling, now: Tensor) -> tuple[Tensor, Tensor]:
         """Embed the patch at each position: tokens `(S, N, E)` and which hold a reading."""
         value, observed = (part[:, :, -self.config.patch_length :] for part in recent)
-        scaled = _scaled(value, observed, scaling)
+        patch = scaled(value, observed, scaling)
         # Neither level nor scale is a feature: the forecast of a * y + b is that of y, scaled.
-        features = torch.cat((scaled.flatten(2), 1 - observed.flatten(2), now), 2)
+        features = torch.cat((patch.flatten(2), 1 - observed.flatten(2), now), 2)
         return self.dropout(self.embed(features)), observed.flatten(2).amax(2) > 0
 
     def _forecast(
@@ -360,28 +364,10 @@ class XLSTM(nn.Module):
             value, observed = (
                 part[:, :, -config.linear_length :, : config.group_channels] for part in recent
             )
-            path = self.linear_path(_scaled(value, observed, scaling).transpose(2, 3))
+            path = self.linear_path(scaled(value, observed, scaling).transpose(2, 3))
             ordered = ordered + path.transpose(2, 3).unsqueeze(-1)
         scale, mean = (part[:, :, None, :, None] for part in (scaling.scale, scaling.mean))
         return ordered * scale + mean
-
-
-def _windows(value: Tensor, observed: Tensor, length: int, *, stride: int) -> Recent:
-    parts = (part.unfold(1, length, stride).transpose(2, 3) for part in (value, observed))
-    return Recent(*parts)
-
-
-def _scaled(value: Tensor, observed: Tensor, scaling: Scaling) -> Tensor:
-    """Put readings `(S, N, L, G)` into the units of their token, a gap at its mean.
-
-    Columns beside them are in units already.
-    """
-    beside = (0, value.shape[3] - scaling.mean.shape[2])
-    mean, scale = (
-        F.pad(part, beside, value=neutral).unsqueeze(2)
-        for part, neutral in ((scaling.mean, 0), (scaling.scale, 1))
-    )
-    return observed * (value - mean) / scale
 
 
 def _ordering(config: XLSTMConfig) -> Tensor:

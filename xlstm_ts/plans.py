@@ -186,7 +186,7 @@ def _training_config(
 ) -> TrainingConfig:
     check_integer("max_steps", forecaster.max_steps, least=1)
     same = ("max_steps", "batch_size", "learning_rate", "weight_decay", "gradient_clip")
-    others = ("patience", "verbose", "max_time")
+    others = ("patience", "verbose", "max_time", "stateful")
     return TrainingConfig(
         **{name: getattr(forecaster, name) for name in (*same, *others)},
         context_length=context_length,
@@ -204,5 +204,6 @@ def plan_partial_fit(forecaster: XLSTMForecaster, *, context_length: int) -> Tra
         config,
         max_steps=steps,
         validation_every=steps,
+        stateful=False,  # what is new is too short to go on in
         learning_rate=PARTIAL_RATE * config.learning_rate,
     )

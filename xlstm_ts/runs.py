@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from xlstm_ts.carrying import Carried
 from xlstm_ts.model import XLSTM
 
 
@@ -61,6 +62,8 @@ class Run:
         The looks.
     best : Best
         The best weights.
+    carried : Carried or None
+        In stateful training, the rows of the next batch.
     """
 
     model: XLSTM
@@ -71,6 +74,7 @@ class Run:
     losses: list[Tensor] = field(default_factory=list)
     records: list[Record] = field(default_factory=list)
     best: Best = field(default_factory=Best)
+    carried: Carried | None = None
 
     def is_over(self, *, max_steps: int, patience: int | None) -> bool:
         """Say whether all steps are done, or too many looks brought nothing better."""
@@ -103,6 +107,7 @@ class Run:
             "losses": [loss.item() for loss in self.losses],
             "records": [tuple(record) for record in self.records],
             "best": vars(self.best),
+            "carried": None if self.carried is None else tuple(self.carried),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -119,3 +124,7 @@ class Run:
         self.losses = [weight.new_tensor(loss) for loss in state["losses"]]
         self.records = [Record(*record) for record in state["records"]]
         self.best = Best(**state["best"])
+        if state["carried"] is not None:
+            groups, starts, is_fresh, left = state["carried"]
+            left = tuple(part.to(weight.device) for part in left)
+            self.carried = Carried(groups, starts, is_fresh, left)

@@ -15,12 +15,14 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm.auto import tqdm
 
+from xlstm_ts.carrying import Carried, begin, follow
 from xlstm_ts.checkpoints import Checkpoint
 from xlstm_ts.checks import check_callable, check_integer, check_number, check_positive
 from xlstm_ts.exceptions import InterruptedWarning, TrainingError
 from xlstm_ts.losses import pinball_loss
 from xlstm_ts.model import XLSTM
 from xlstm_ts.runs import Record, Run
+from xlstm_ts.state import State
 from xlstm_ts.windows import Windows, WindowSampler
 
 WARM_UP_SHARE = 0.05
@@ -58,6 +60,8 @@ class TrainingConfig:
         Seconds after which no step begins; None is no limit.
     checkpoint : Checkpoint or None
         Where the training is kept at each look, and where it goes on from.
+    stateful : bool
+        Whether windows go on from the states that those before them left (`carrying`).
 
     Raises
     ------
@@ -77,6 +81,7 @@ class TrainingConfig:
     callbacks: tuple[Callback, ...] = ()
     max_time: float | None = None
     checkpoint: Checkpoint | None = None
+    stateful: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what nothing can be trained with, naming the field."""
@@ -227,11 +232,27 @@ class _Loop:
 
     def _step(self) -> None:
         run, config = self.run, self.config
-        windows = self.sampler.draw(config.batch_size, generator=run.generator)
-        run.losses.append(_update(run.model, windows, run.optimizer, config.gradient_clip))
+        if not config.stateful:
+            windows = self.sampler.draw(config.batch_size, generator=run.generator)
+            loss, _ = _update(run, windows, gradient_clip=config.gradient_clip)
+        else:
+            loss = self._carry_on()
+        run.losses.append(loss)
         run.schedule.step()
         run.step += 1
         self.bar.update()
+
+    def _carry_on(self) -> Tensor:
+        """Take a step on the windows after those of the last one; return the loss."""
+        run, config, sampler = self.run, self.config, self.sampler
+        if run.carried is None:
+            size = config.batch_size
+            run.carried = begin(run.model, sampler, size=size, generator=run.generator)
+        rows = run.carried
+        windows = sampler.cut(rows.groups, rows.starts)
+        loss, left = _update(run, windows, rows=rows, gradient_clip=config.gradient_clip)
+        run.carried = follow(rows, left, model=run.model, sampler=sampler, generator=run.generator)
+        return loss
 
     def _look(self) -> None:
         """Record the losses since the last look and on the tail, all of them finite."""
@@ -291,19 +312,27 @@ def _rate(step: int, max_steps: int) -> float:
 
 
 def _update(
-    model: XLSTM, windows: Windows, optimizer: torch.optim.Optimizer, gradient_clip: float
-) -> Tensor:
-    """Take one step of the optimiser on the loss of all scored tokens; return the loss."""
+    run: Run, windows: Windows, *, gradient_clip: float, rows: Carried | None = None
+) -> tuple[Tensor, State]:
+    """Take one step of the optimiser; return the loss of all scored tokens, and the state left."""
+    model, optimizer = run.model, run.optimizer
     model.train()
     windows = windows.to(model.head.weight.device)
-    forecast = model.forward_patches(windows.value, windows.observed, windows.covariates)
-    first = forecast.shape[1] // UNSCORED_PART
-    loss = pinball_loss(forecast[:, first:], windows.target[:, first:], model.levels)
+    parts = (windows.value, windows.observed, windows.covariates)
+    forecast, left = model.forward_patches(*parts, None if rows is None else rows.state)
+    first, target = forecast.shape[1] // UNSCORED_PART, windows.target
+    if rows is None:
+        forecast, target = forecast[:, first:], target[:, first:]
+    else:
+        early = torch.arange(target.shape[1], device=target.device) < first
+        unscored = rows.is_fresh.to(target.device)[:, None] & early
+        target = torch.where(unscored[..., None, None], torch.nan, target)
+    loss = pinball_loss(forecast, target, model.levels)
     optimizer.zero_grad()
     loss.backward()
     nn.utils.clip_grad_norm_(model.parameters(), gradient_clip)
     optimizer.step()
-    return loss.detach()
+    return loss.detach(), left
 
 
 def _validation_windows(
@@ -333,7 +362,7 @@ def _last_token_loss(model: XLSTM, windows: Windows) -> float:
     """Return the loss of the last token alone: the forecast from a whole context."""
     model.eval()
     forecasts = [
-        model.forward_patches(*(part.to(model.head.weight.device) for part in parts))[:, -1]
+        model.forward_patches(*(part.to(model.head.weight.device) for part in parts))[0][:, -1]
         for parts in zip(
             windows.value.split(VALIDATION_BATCH),
             windows.observed.split(VALIDATION_BATCH),

@@ -63,20 +63,30 @@ class WindowSampler:
         padded, beside = ([_padded(one, length) for one in parts] for parts in (series, columns))
         self.rows = torch.cat(padded).unflatten(1, (groups, -1)).transpose(0, 1)
         self.columns = torch.cat(beside)
-        ends = torch.tensor([len(one) for one in padded]).cumsum(0).tolist()
+        self.ends = torch.tensor([len(one) for one in padded]).cumsum(0)
         # Rows at which a window may begin.
         self.starts = torch.cat(
             [
                 torch.arange(end - len(one), end - length + 1)
-                for one, end in zip(padded, ends, strict=True)
+                for one, end in zip(padded, self.ends.tolist(), strict=True)
             ]
         )
 
     def draw(self, size: int, *, generator: torch.Generator) -> Windows:
         """Return `size` windows of random start and group."""
+        return self.cut(*self.places(size, generator=generator))
+
+    def places(self, size: int, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return random groups and starts, `(size,)` each."""
         starts = torch.randint(len(self.starts), (size,), generator=generator)
         groups = torch.randint(len(self.rows), (size,), generator=generator)
-        return self.cut(groups, self.starts[starts])
+        return groups, self.starts[starts]
+
+    def has_next(self, starts: Tensor) -> Tensor:
+        """Return whether the same series has a window that begins where this context ends."""
+        series = torch.searchsorted(self.ends, starts, right=True)
+        length = self.context_length + self.horizon
+        return starts + self.context_length <= self.ends[series] - length
 
     def spread(self, count: int) -> Windows:
         """Return about `count` windows, evenly over all groups and starts."""
