@@ -61,9 +61,13 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         {"pandas"},
     ),
     "xlstm_ts.exogenous": (
-        {f"xlstm_ts.{name}" for name in ("calendars", "frames", "panels", "steps", "units")},
+        {
+            f"xlstm_ts.{name}"
+            for name in ("calendars", "frames", "panels", "statics", "steps", "units")
+        },
         {"pandas"},
     ),
+    "xlstm_ts.statics": ({"xlstm_ts.panels"}, {"pandas"}),
     "xlstm_ts.units": ({"xlstm_ts.panels"}, set()),
     "xlstm_ts.calibration": ({"xlstm_ts.panels"}, set()),
     "xlstm_ts.seasons": ({"xlstm_ts.panels", "xlstm_ts.steps"}, {"pandas"}),
@@ -79,6 +83,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
             f"xlstm_ts.{name}"
             for name in (
                 "evaluation", "exogenous", "frames", "metrics", "origins", "panels", "results",
+                "statics",
             )
         },
         {"pandas", "sklearn"},
@@ -108,7 +113,8 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         {
             f"xlstm_ts.{name}"
             for name in (
-                "calibration", "evaluation", "exogenous", "frames", "model", "panels", "steps",
+                "calibration", "evaluation", "exogenous", "frames", "model", "panels", "statics",
+                "steps",
             )
         },
         {"pandas", "sklearn"},
@@ -118,7 +124,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
             f"xlstm_ts.{name}"
             for name in (
                 "persistence", "calibration", "config", "exogenous", "frames", "model", "panels",
-                "plans", "prediction", "runs", "training", "units",
+                "plans", "prediction", "runs", "statics", "training", "units",
             )
         },
         {"torch", "sklearn"},

@@ -40,13 +40,19 @@ def wrapped(forecaster: XLSTMForecaster) -> Forecaster:
 @pytest.mark.filterwarnings("ignore")
 def test_passes_the_checks_of_sktime() -> None:
     results = check_estimator(XLSTMForecaster, verbose=False)
-    assert len(results) > 800
+    assert len(results) > 850
+    assert sum("WithX" in name for name in results) > 50
     assert {name: result for name, result in results.items() if result != "PASSED"} == {}
 
 
 def test_has_the_parameters_of_the_forecaster() -> None:
-    assert inspect.signature(XLSTMForecaster) == inspect.signature(Forecaster)
-    assert XLSTMForecaster(7, d_model=8).get_params() == Forecaster(7, d_model=8).get_params()
+    ours, theirs = (inspect.signature(each).parameters for each in (XLSTMForecaster, Forecaster))
+    differs = {name: ours[name].default for name in theirs if ours[name] != theirs[name]}
+    assert list(ours) == list(theirs)
+    assert differs == {"known_future": "all"}
+    params = XLSTMForecaster(7, d_model=8).get_params()
+    assert params == Forecaster(7, d_model=8, known_future="all").get_params()
+    assert XLSTMForecaster(known_future=()).clone().known_future == ()
     with pytest.raises(TypeError, match="depth"):
         XLSTMForecaster(depth=3)
 
@@ -161,6 +167,90 @@ def test_goes_through_the_past_from_each_window() -> None:
     # sktime gives one column to each window.
     np.testing.assert_array_equal(forecasts.max(axis=1), pd.concat(expected))
     pd.testing.assert_series_equal(forecaster.predict([1, 2]), before)
+
+
+COLUMNS = pd.DataFrame(
+    {"temp": np.cos(np.arange(165)), "promo": np.arange(165) % 7 == 0},
+    pd.period_range("2020", periods=165, freq="D"),
+).astype(float)
+FORMS = {
+    "periods": (Y, COLUMNS),
+    "counts": (COUNTED, COLUMNS.reset_index(drop=True)),
+    "panel": tuple(
+        pd.concat({"a": one, "b": one[40:]}, names=["id", "day"]) for one in (Y.to_frame(), COLUMNS)
+    ),
+    "hierarchy": tuple(
+        pd.concat({("x", "a"): one, ("y", "b"): one[40:]}, names=["site", "id", "day"])
+        for one in (Y.to_frame(), COLUMNS)
+    ),
+}
+
+
+def at(index: pd.Index, X: pd.DataFrame) -> pd.DataFrame:
+    return X[X.index.isin(index)]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_columns_are_known_where_it_forecasts(form: str) -> None:
+    y, X = FORMS[form]
+    forecaster = small().fit(y, at(y.index, X))
+    other = wrapped(small()).fit(y, at(y.index, X))
+    assert other.covariates_.named("known") == ["temp", "promo"]
+    expected = other.predict(X=X)
+    ahead = X[~X.index.isin(y.index)]
+    np.testing.assert_array_equal(forecaster.predict([1, 2, 3, 4, 5], X=ahead), expected)
+    some = forecaster.predict([2, 5], X=X)
+    # Rows of the steps in between are not needed, and would change nothing.
+    pd.testing.assert_index_equal(forecaster.predict([2, 5], X=at(some.index, X)).index, some.index)
+    np.testing.assert_array_equal(forecaster.predict([2, 5], X=at(some.index, X)), some)
+    levels = forecaster.predict_quantiles([2, 5], X=at(some.index, X), alpha=[0.1, 0.5])
+    np.testing.assert_array_equal(
+        levels.xs(0.5, axis=1, level=1).to_numpy().ravel(), some.to_numpy().ravel()
+    )
+    with pytest.raises(ValueError, match=r"`X` has no row for .*which `fh` asks for"):
+        forecaster.predict([2, 4, 5], X=at(some.index, X))
+    with pytest.raises(ValueError, match="`X` is missing: give temp, promo of the 5 times after"):
+        forecaster.predict([1])
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("update_params", [False, True])
+def test_updates_take_columns(form: str, update_params: bool) -> None:
+    y, X = FORMS[form]
+    cut = y.index.get_level_values(-1)
+    start, end = (
+        (cut < COLUMNS.index[100], cut >= COLUMNS.index[90])
+        if form != "counts"
+        else (cut < 100, cut >= 90)
+    )
+    forecaster = small().fit(y[start], at(y[start].index, X))
+    other = wrapped(small()).fit(y[start], X)
+    forecaster.update(y[end], at(y[end].index, X), update_params=update_params)
+    (other.partial_fit if update_params else other.update)(y[~start], X)
+    np.testing.assert_array_equal(forecaster.predict([1, 2, 3, 4, 5], X), other.predict(X=X))
+
+
+def test_columns_may_be_known_up_to_now_alone() -> None:
+    forecaster = small(known_future=()).fit(Y, COLUMNS[:160])
+    expected = wrapped(small(known_future=())).fit(Y, COLUMNS).predict()
+    np.testing.assert_array_equal(forecaster.predict([1, 2, 3, 4, 5]), expected)
+    np.testing.assert_array_equal(forecaster.predict([1, 2, 3, 4, 5], COLUMNS[160:]), expected)
+    some = small(known_future=["promo"], calendar=["dayofweek"]).fit(Y, COLUMNS[:160])
+    some.predict([1], COLUMNS[160:161])
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning:sktime")
+def test_goes_through_the_past_with_columns() -> None:
+    forecaster = small().fit(Y, COLUMNS[:160])
+    before = forecaster.predict([1, 2], COLUMNS)
+    windows = SlidingWindowSplitter(fh=[1, 2], window_length=20, step_length=50)
+    forecasts = forecaster.update_predict(Y, cv=windows, X=COLUMNS, update_params=False)
+    expected = [
+        forecaster.forecaster_.predict(Y.iloc[start : start + 20], COLUMNS).iloc[:2]
+        for start in (0, 50, 100)
+    ]
+    np.testing.assert_array_equal(forecasts.max(axis=1), pd.concat(expected))
+    pd.testing.assert_series_equal(forecaster.predict([1, 2], COLUMNS), before)
 
 
 def test_survives_pickling() -> None:

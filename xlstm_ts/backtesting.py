@@ -15,12 +15,13 @@ from tqdm.auto import tqdm
 from xlstm_ts.checks import check_integer
 from xlstm_ts.evaluation import BATCH, fill_gaps, rolling_forecasts, seasonal_naive, targets
 from xlstm_ts.exceptions import SeriesError, SeriesWarning
-from xlstm_ts.exogenous import Covariates, Exogenous, Static, learn
+from xlstm_ts.exogenous import Covariates, Exogenous, learn
 from xlstm_ts.frames import read_panel
 from xlstm_ts.metrics import seasonal_scale
 from xlstm_ts.origins import Start, cut, find_origins
 from xlstm_ts.panels import Floats, LongColumns, Panel, TimeSeries
 from xlstm_ts.results import Backtest
+from xlstm_ts.statics import Static
 
 if TYPE_CHECKING:
     from xlstm_ts.forecaster import XLSTMForecaster

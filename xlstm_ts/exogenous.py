@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -20,10 +20,10 @@ from xlstm_ts.columns import PERIODS, Column
 from xlstm_ts.exceptions import SeriesError, SeriesWarning
 from xlstm_ts.frames import Columns, read_columns
 from xlstm_ts.panels import Floats, LongColumns, Panel, TimeSeries
+from xlstm_ts.statics import Static, names_of, read_static, static_columns, static_numbers
 from xlstm_ts.steps import TIMES, future_index
 from xlstm_ts.units import Units, find_column_units
 
-Static = pd.DataFrame
 Exogenous = ArrayLike | pd.Series | pd.DataFrame
 KnownFuture = Literal["all"] | Sequence[str]
 
@@ -79,25 +79,20 @@ class Covariates:
         SeriesError
             Where values are missing that are needed, or cannot be used; it says which.
         """
-        ahead = ahead if self.named("known") else 0
-        needed = self.named("known") if only_ahead else self.named("past", "known")
+        later = self.named("known") if ahead else []
+        now = [] if only_ahead else self.named("past", "known")
+        wanted = _Wanted(now, later, ahead if later else 0)
         given = None if X is None else read_columns(X, long=long)
-        if given is not None and not self.named("past", "known"):
-            raise SeriesError("`X` is given, but the fit had none; leave it out or fit again.")
-        if needed and given is None:
-            rows = f"the {ahead} times after the readings" if only_ahead else "each reading"
-            more = f", and {ahead} times after them" if ahead and not only_ahead else ""
-            raise SeriesError(f"`X` is missing: give {', '.join(needed)} of {rows}{more}.")
+        self._check_given(given, static, wanted)
         if given is not None:
             _check_keys(given, panel)
-        statics = {} if static is None else _read_static(static, panel, long=long)
+        statics = {} if static is None else read_static(static, panel, long=long)
         series: dict[Hashable, TimeSeries] = {}
         for key, one in panel.series.items():
             before = None if known is None else known.series.get(key)
-            if given is not None and needed:
+            if given is not None and wanted.names:
                 part = given.of(key, position=len(series))
-                wanted = _times(one, ahead=ahead, only_ahead=only_ahead)
-                values = _aligned(part, wanted, needed, key=key, ahead=ahead, given=given)
+                values = _aligned(part, one, wanted, key=key, by_position=given.is_array)
                 one = replace(one, covariates=self._beside(one, values, only_ahead=only_ahead))
             elif not only_ahead:
                 one = replace(one, covariates=np.empty((len(one), 0)))
@@ -127,9 +122,22 @@ class Covariates:
         return numbers
 
     def units(self, tables: Sequence[Floats], *, n_train: Sequence[int]) -> Units:
-        """Return level and spread of the numbers among the columns of training readings."""
-        numbers = len(self.columns) - len(self.named("cyclic"))
-        rows = [table[:count, :numbers] for table, count in zip(tables, n_train, strict=True)]
+        """Return level and spread of the numbers among the columns of training readings.
+
+        Raises
+        ------
+        SeriesError
+            Where a column has no value among them.
+        """
+        numbers = self.columns[: len(self.columns) - len(self.named("cyclic"))]
+        rows = [table[:count, : len(numbers)] for table, count in zip(tables, n_train, strict=True)]
+        silent = np.logical_and.reduce([np.isnan(each).all(0) for each in rows])
+        if silent.any():
+            column = numbers[int(silent.argmax())]
+            raise SeriesError(
+                f"`{'static' if column.role == 'static' else 'X'}` column {column.name!r} has no "
+                "value among the readings to train on, only NaN; drop it."
+            )
         return find_column_units(rows)
 
     def _beside(self, one: TimeSeries, values: Floats, *, only_ahead: bool) -> Floats:
@@ -139,28 +147,57 @@ class Covariates:
         past = np.full((len(values), len(self.named("past"))), np.nan)
         return np.concatenate((one.covariates[: len(one)], np.concatenate((past, values), 1)))
 
+    def _check_given(self, given: Columns | None, static: Static | None, wanted: _Wanted) -> None:
+        """Refuse what the fit did not have, and ask for what it had."""
+        if given is not None and not self.named("past", "known"):
+            raise SeriesError("`X` is given, but the fit had none; leave it out or fit again.")
+        if static is not None and not self.named("static"):
+            raise SeriesError("`static` is given, but the fit had none; leave it out or fit again.")
+        if given is None and wanted.names:
+            raise SeriesError(f"`X` is missing: give {wanted}.")
+
     def _static_row(self, key: Hashable, row: Any, before: TimeSeries | None) -> Floats:
         columns = [column for column in self.columns if column.role == "static"]
-        if row is None:
-            if before is not None or not columns:
-                return np.empty(0) if before is None else before.static
+        if row is not None:
+            return static_numbers(columns, row, key=key)
+        if before is not None:
+            return before.static
+        if columns and key is None:
             raise SeriesError(
-                f"`static` is missing for series {key!r}: give {', '.join(_names(columns))}."
+                "`static` tells series apart, but `y` is a single one; name it by "
+                "pandas.concat({'key': y})."
             )
-        lacking = [name for name in _names(columns) if name not in row.index]
-        if lacking:
-            raise SeriesError(f"`static` has no column {lacking[0]!r}; the fit had it.")
-        for name in _names(columns):
-            seen = {column.category for column in columns if column.name == name} - {None}
-            if seen and str(row[name]) not in seen:
-                warnings.warn(
-                    f"`static` {name!r} of series {key!r} is {row[name]!r}, which no series of the "
-                    f"fit was (of {', '.join(sorted(map(str, seen)))}); it is taken as none of "
-                    "them.",
-                    SeriesWarning,
-                    stacklevel=4,
-                )
-        return np.array([_static_value(column, row[column.name]) for column in columns], float)
+        if columns:
+            names = ", ".join(names_of(columns))
+            raise SeriesError(f"`static` is missing for series {key!r}: give {names}.")
+        return np.empty(0)
+
+
+class _Wanted(NamedTuple):
+    """Columns that are asked for: those of the readings, and those of the times after them."""
+
+    now: list[str]
+    later: list[str]
+    ahead: int
+
+    def __str__(self) -> str:
+        now = f"{', '.join(self.now)} of each reading"
+        later = f"{', '.join(self.later)} of the {self.ahead} times after"
+        if not self.now:
+            return f"{later} the readings"
+        return f"{now}, and {later} them" if self.ahead else now
+
+    @property
+    def names(self) -> list[str]:
+        """Names of all of them."""
+        return self.now or self.later
+
+    def times(self, one: TimeSeries) -> pd.Index[Any]:
+        """Return the times that values of a series are asked for."""
+        if not self.ahead:
+            return one.index
+        later = future_index(one.index, self.ahead)
+        return one.index.append(later) if self.now else later
 
 
 def learn(
@@ -196,14 +233,14 @@ def learn(
         counted.
     """
     names = [] if X is None else read_columns(X, long=long).names
-    ahead = list(names) if known_future == "all" else _listed(known_future)
+    ahead = names if _is_all(known_future) else _listed("known_future", known_future)
     unknown = [name for name in ahead if name not in names]
     if unknown:
         raise ValueError(
             f"`known_future` names {unknown[0]!r}, which is no column of `X` "
             f"({', '.join(names) or 'none is given'})."
         )
-    fields = _listed(calendar)
+    fields = _listed("calendar", calendar)
     for field in fields:
         if field not in PERIODS:
             raise ValueError(f"`calendar` must be of {', '.join(PERIODS)}, got {field!r}.")
@@ -212,15 +249,24 @@ def learn(
     columns = (
         *(Column(name=name, role="past") for name in names if name not in ahead),
         *(Column(name=name, role="known") for name in names if name in ahead),
-        *(() if static is None else _static_columns(static, panel, long=long)),
+        *(() if static is None else static_columns(static, panel, long=long)),
         *(Column(name=field, role="cyclic") for field in fields),
     )
     covariates = Covariates(columns=columns)
     return covariates, covariates.attach(panel, X, static, long=long)
 
 
-def _listed(names: str | Sequence[str]) -> list[str]:
-    return [names] if isinstance(names, str) else list(names)
+def _is_all(names: KnownFuture) -> bool:
+    return isinstance(names, str) and names == "all"
+
+
+def _listed(parameter: str, names: str | Sequence[str]) -> list[str]:
+    """Return names once each, as text: so the columns of `X` are called."""
+    try:
+        listed = [names] if isinstance(names, str) else list(names)
+    except TypeError as err:
+        raise ValueError(f"`{parameter}` must be a sequence of names, got {names!r}.") from err
+    return list(dict.fromkeys(map(str, listed)))
 
 
 def _check_keys(given: Columns, panel: Panel) -> None:
@@ -230,104 +276,57 @@ def _check_keys(given: Columns, panel: Panel) -> None:
             raise SeriesError(f"`X` is {what}; give its columns by series and time as `y` is.")
 
 
-def _times(one: TimeSeries, *, ahead: int, only_ahead: bool) -> pd.Index[Any]:
-    """Return the times that values are asked for."""
-    if not ahead:
-        return one.index
-    later = future_index(one.index, ahead)
-    return later if only_ahead else one.index.append(later)
-
-
 def _aligned(
-    part: pd.DataFrame,
-    wanted: pd.Index[Any],
-    names: list[str],
-    *,
-    key: Hashable,
-    ahead: int,
-    given: Columns,
+    part: pd.DataFrame, one: TimeSeries, wanted: _Wanted, *, key: Hashable, by_position: bool
 ) -> Floats:
-    """Return the values of columns at the times that are wanted; the last `ahead` must be there."""
+    """Return the values of columns at the times that are wanted; the last ones must be there."""
     called = "X" if key is None else f"X` series `{key}"
+    names, times = wanted.names, wanted.times(one)
     lacking = [name for name in names if name not in part.columns]
     if lacking:
         raise SeriesError(
             f"`{called}` has no column {', '.join(lacking)}; it has {', '.join(part.columns)}."
         )
-    if given.is_array:
-        if len(part) != len(wanted):
+    if by_position:
+        if len(part) != len(times):
             raise SeriesError(
-                f"`{called}` has {len(part)} rows, {len(wanted)} are needed: from {wanted[0]} to "
-                f"{wanted[-1]}, one each."
+                f"`{called}` has {len(part)} rows, {len(times)} are needed: from {times[0]} to "
+                f"{times[-1]}, one each."
             )
         return part[names].to_numpy()
     if part.index.has_duplicates:
         twice = part.index[part.index.duplicated()][0]
         raise SeriesError(f"`{called}` has the time {twice} more than once; keep one.")
-    rows = part.index.get_indexer(wanted)
-    absent = rows < 0
+    _check_there(part.index, times, wanted, name=called)
+    return part[names].reindex(times).to_numpy()
+
+
+def _check_there(given: pd.Index[Any], times: pd.Index[Any], wanted: _Wanted, *, name: str) -> None:
+    absent = given.get_indexer(times) < 0
     if absent.all():
         raise SeriesError(
-            f"`{called}` has none of the times that are needed, {wanted[0]} to {wanted[-1]}; it "
-            f"goes from {part.index[0]} to {part.index[-1]}."
+            f"`{name}` has none of the times that are needed, {times[0]} to {times[-1]}; it goes "
+            f"from {given[0]} to {given[-1]}."
         )
-    later = absent[len(wanted) - ahead :]
+    later = absent[len(times) - wanted.ahead :]
     if later.any():
-        first = wanted[len(wanted) - ahead + int(later.argmax())]
+        first = times[len(times) - wanted.ahead + int(later.argmax())]
         raise SeriesError(
-            f"`{called}` lacks {', '.join(names)} at {int(later.sum())} of the {ahead} times after "
-            f"the readings, first at {first}; give them, NaN where a value is not known."
+            f"`{name}` lacks {', '.join(wanted.later)} at {int(later.sum())} of the {wanted.ahead} "
+            f"times after the readings, first at {first}; give them, NaN where a value is not "
+            "known."
         )
     if absent.any():
         warnings.warn(
-            f"`{called}` leaves out {int(absent.sum())} of {len(wanted)} times; they are taken as "
+            f"`{name}` leaves out {int(absent.sum())} of {len(times)} times; they are taken as "
             "missing.",
             SeriesWarning,
-            stacklevel=5,
+            stacklevel=6,
         )
-    return part[names].reindex(wanted).to_numpy()
 
 
 def _wall_clock(index: pd.Index[Any]) -> Any:
+    if not isinstance(index, TIMES):
+        raise SeriesError("`calendar` needs times, but `y` only counts its readings; index it.")
     stamps: Any = index.to_timestamp() if isinstance(index, pd.PeriodIndex) else index
     return stamps.tz_localize(None).to_numpy()
-
-
-def _static_frame(static: Any, *, long: LongColumns) -> pd.DataFrame:
-    if not isinstance(static, pd.DataFrame) or not len(static.columns):
-        raise SeriesError("`static` must be a DataFrame, one row a series with its key as index.")
-    frame = static.set_index(long.id) if long.id in static.columns else static
-    if frame.index.has_duplicates:
-        twice = frame.index[frame.index.duplicated()][0]
-        raise SeriesError(f"`static` has more than one row for series {twice!r}; keep one.")
-    return frame.rename(columns=str)
-
-
-def _read_static(static: Any, panel: Panel, *, long: LongColumns) -> dict[Hashable, Any]:
-    frame: Any = _static_frame(static, long=long)
-    if panel.is_single:
-        raise SeriesError("`static` tells series apart, but `y` is a single one; leave it out.")
-    return {key: frame.loc[key] for key in panel.series if key in frame.index}
-
-
-def _static_columns(static: Any, panel: Panel, *, long: LongColumns) -> list[Column]:
-    """Return a column for each number, and one for each category of the series."""
-    rows, columns = _read_static(static, panel, long=long), list[Column]()
-    frame = _static_frame(static, long=long).loc[list(rows)]
-    for name in frame.columns:
-        if frame[name].dtype.kind in "buif":
-            columns.append(Column(name=name, role="static"))
-        else:
-            categories = sorted(map(str, frame[name].dropna().unique()))
-            columns += [Column(name=name, role="static", category=each) for each in categories]
-    return columns
-
-
-def _static_value(column: Column, value: Any) -> float:
-    if column.category is None:
-        return float(value)
-    return float(str(value) == column.category)
-
-
-def _names(columns: Sequence[Column]) -> list[str]:
-    return list(dict.fromkeys(column.name for column in columns))

@@ -18,13 +18,14 @@ from sklearn.utils.validation import check_is_fitted
 from xlstm_ts import persistence
 from xlstm_ts.calibration import calibrate_tails
 from xlstm_ts.config import Channels
-from xlstm_ts.exogenous import Exogenous, KnownFuture, Static, learn
+from xlstm_ts.exogenous import Exogenous, KnownFuture, learn
 from xlstm_ts.frames import read_panel
 from xlstm_ts.model import XLSTM
 from xlstm_ts.panels import Panel
 from xlstm_ts.plans import plan_fit, plan_partial_fit
 from xlstm_ts.prediction import Prediction, Series
 from xlstm_ts.runs import Record
+from xlstm_ts.statics import Static
 from xlstm_ts.training import Callback, train
 from xlstm_ts.units import Units, restandardise, standardise
 

@@ -130,6 +130,11 @@ def read_columns(
         Where `X` is empty, holds what is no finite number, or a column twice.
     """
     if isinstance(X, pd.DataFrame) and {long.id, long.time} <= set(X.columns):
+        if long.target in X.columns:
+            raise SeriesError(
+                f"`{name}` holds the readings, column {long.target!r}, which a forecast must not "
+                f"see; give {name}.drop(columns={long.target!r})."
+            )
         frame = _by_key(X, long, name=name)
     else:
         frame, _ = _to_frame(X, name=name)

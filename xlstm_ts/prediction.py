@@ -14,9 +14,10 @@ from sklearn.utils.validation import check_is_fitted
 from xlstm_ts.calibration import intervals
 from xlstm_ts.evaluation import mean_skill, rolling_forecasts
 from xlstm_ts.exceptions import SeriesWarning
-from xlstm_ts.exogenous import Covariates, Exogenous, Static
+from xlstm_ts.exogenous import Covariates, Exogenous
 from xlstm_ts.frames import read_panel
 from xlstm_ts.panels import Floats, Like, LongColumns, Panel, TimeSeries, join_series
+from xlstm_ts.statics import Static
 from xlstm_ts.steps import follows_on
 
 if TYPE_CHECKING:

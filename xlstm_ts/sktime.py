@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from inspect import signature
+from inspect import Signature, signature
 from statistics import NormalDist
 from typing import Any
 
@@ -18,10 +18,23 @@ from sktime.forecasting.base import BaseForecaster, ForecastingHorizon
 
 from xlstm_ts.forecaster import XLSTMForecaster as Forecaster
 from xlstm_ts.frames import read_panel
-from xlstm_ts.panels import Floats, Panel
+from xlstm_ts.panels import Floats, LongColumns, Panel
 from xlstm_ts.steps import TIMES, future_index
 
 Readings = pd.Series | pd.DataFrame
+# The one default that differs: sktime takes exogenous data for known when it forecasts.
+KNOWN_FUTURE = {"known_future": "all"}
+
+
+def _signature() -> Signature:
+    """Return the signature of the forecaster, with that default."""
+    parameters = signature(Forecaster.__init__).parameters
+    return Signature(
+        [
+            parameter.replace(default=KNOWN_FUTURE.get(name, parameter.default))
+            for name, parameter in parameters.items()
+        ]
+    )
 
 
 class XLSTMForecaster(BaseForecaster):  # type: ignore[misc]
@@ -39,9 +52,13 @@ class XLSTMForecaster(BaseForecaster):  # type: ignore[misc]
         above all. A single level forecasts no other.
     context_length, patch_length, channels, blocks, d_model, n_heads, expansion, linear_length, \
 scaling_span, dropout, max_steps, batch_size, learning_rate, weight_decay, gradient_clip, \
-validation_fraction, patience, id_column, time_column, target_column, max_time, callbacks, \
-checkpoint, device, random_state, verbose
+validation_fraction, patience, calendar, id_column, time_column, target_column, max_time, \
+callbacks, checkpoint, device, random_state, verbose
         As those of `xlstm_ts.XLSTMForecaster`.
+    known_future : "all" or sequence of str, default="all"
+        Columns of `X` that are known for the times that `predict` forecasts, as sktime has it of
+        all exogenous data. The others are learnt from up to now, and `predict` ignores them: so
+        with `()` it needs no `X`.
 
     Attributes
     ----------
@@ -54,6 +71,9 @@ checkpoint, device, random_state, verbose
     `update_params=True` it trains on with what is new (`partial_fit`). Readings that are known
     already are passed over; readings that end before what is known are the context from then on,
     so that `update_predict` may go through the past.
+
+    `X` goes by its times, whatever else it holds. `predict` needs those of `fh` alone: what is
+    known of a step acts on that step and on no other.
 
     A level that was not trained is interpolated between its neighbours, or extrapolated from the
     outermost two, linearly in the normal score: that keeps levels in order and is exact where a
@@ -75,7 +95,8 @@ checkpoint, device, random_state, verbose
         "y_inner_mtype": ["pd.Series", "pd.DataFrame", "pd-multiindex", "pd_multiindex_hier"],
         "requires-fh-in-fit": False,
         "capability:multivariate": True,
-        "capability:exogenous": False,
+        "X_inner_mtype": ["pd.DataFrame", "pd-multiindex", "pd_multiindex_hier"],
+        "capability:exogenous": True,
         "capability:categorical_in_X": False,
         "capability:missing_values": True,
         "capability:unequal_length": True,
@@ -91,43 +112,65 @@ checkpoint, device, random_state, verbose
 
     # The parameters are taken over, not told twice; sktime reads their names off the signature.
     def __init__(self, *args: Any, **params: Any) -> None:
-        Forecaster.__init__(self, *args, **params)
+        Forecaster.__init__(self, *args, **KNOWN_FUTURE | params)
         super().__init__()
         # sktime leaves these out where data are not remembered, and misses them if they are to be.
         self._y = self._X = None
 
-    __init__.__signature__ = signature(Forecaster.__init__)  # type: ignore[attr-defined]
+    __init__.__signature__ = _signature()  # type: ignore[attr-defined]
 
     def _fit(
-        self, y: Readings, X: None = None, fh: ForecastingHorizon | None = None
+        self,
+        y: Readings,
+        X: pd.DataFrame | None = None,
+        fh: ForecastingHorizon | None = None,
     ) -> XLSTMForecaster:
-        self.forecaster_ = Forecaster(**self.get_params(deep=False)).fit(y)
+        self.forecaster_ = Forecaster(**self.get_params(deep=False)).fit(y, X)
         return self
 
-    def _predict(self, fh: ForecastingHorizon, X: None = None) -> Readings:
-        forecasts: Any = self.forecaster_.predict()
-        return forecasts.iloc[self._rows(fh)]
+    def _predict(self, fh: ForecastingHorizon, X: pd.DataFrame | None = None) -> Readings:
+        rows = self._rows(fh)
+        forecasts: Any = self.forecaster_.predict(X=self._ahead(X, rows))
+        return forecasts.iloc[rows]
 
     def _predict_quantiles(
-        self, fh: ForecastingHorizon, X: None, alpha: Sequence[float]
+        self, fh: ForecastingHorizon, X: pd.DataFrame | None, alpha: Sequence[float]
     ) -> pd.DataFrame:
-        trained: Any = self.forecaster_.predict_quantiles()
-        trained = trained.iloc[self._rows(fh)]
+        rows = self._rows(fh)
+        trained: Any = self.forecaster_.predict_quantiles(X=self._ahead(X, rows))
+        trained = trained.iloc[rows]
         names, levels = self._get_varnames(), self.forecaster_.model_.config.quantiles
         values = trained.to_numpy().reshape(len(trained), len(names), len(levels))
         columns = pd.MultiIndex.from_product((names, alpha))
         wanted = _interpolate(values, levels, alpha=alpha).reshape(len(trained), -1)
         return pd.DataFrame(wanted, trained.index, columns)
 
-    def _update(self, y: Readings, X: None = None, update_params: bool = True) -> XLSTMForecaster:
+    def _update(
+        self, y: Readings, X: pd.DataFrame | None = None, update_params: bool = True
+    ) -> XLSTMForecaster:
         forecaster = self.forecaster_
         later = _later(y, forecaster.context_)
         if len(later) and update_params:
-            forecaster.partial_fit(later)
+            forecaster.partial_fit(later, X)
         elif len(later):
-            forecaster.update(later)
-        forecaster.context_ = _gone_back(y, forecaster.context_).last(forecaster.context_length_)
+            forecaster.update(later, X)
+        forecaster.context_ = _gone_back(y, X, forecaster).last(forecaster.context_length_)
         return self
+
+    def _ahead(self, X: pd.DataFrame | None, rows: NDArray[np.int64]) -> pd.DataFrame | None:
+        """Return the columns of all steps, NaN at those that are not asked for."""
+        forecaster = self.forecaster_
+        if X is None or not forecaster.covariates_.named("known"):
+            return X
+        context = forecaster.context_
+        blank = np.zeros((forecaster.horizon, len(context.channels)))
+        like: Any = context.restore([blank] * len(context.series))
+        whole = like.index
+        absent = ~whole[rows].isin(X.index)
+        if absent.any():
+            first = whole[rows][int(absent.argmax())]
+            raise ValueError(f"`X` has no row for {first}, which `fh` asks for; give one.")
+        return X.reindex(whole)
 
     def _rows(self, fh: ForecastingHorizon) -> NDArray[np.int64]:
         """Return the rows of a forecast that a horizon names: of each series, from its own end."""
@@ -211,13 +254,18 @@ def _after(y: Readings, known: pd.Index[Any]) -> Readings:
     return later.reindex(counts.union(later.index))
 
 
-def _gone_back(y: Readings, context: Panel) -> Panel:
+def _gone_back(y: Readings, X: pd.DataFrame | None, forecaster: Forecaster) -> Panel:
     """Return the context with the series that now end earlier replaced by their new readings."""
-    new = read_panel(y, known=context).series
-    known = context.series
+    context = forecaster.context_
+    new, known = read_panel(y, known=context), context.series
     back = {
         key: one
-        for key, one in new.items()
+        for key, one in new.series.items()
         if key in known and one.index[-1] < known[key].index[-1]
     }
-    return replace(context, series=known | back)
+    if not back:
+        return context
+    earlier = forecaster.covariates_.attach(
+        replace(new, series=back), X, None, long=LongColumns(), known=context
+    )
+    return replace(context, series=known | earlier.series)
