@@ -9,7 +9,7 @@ import pytest
 from sklearn.model_selection import GridSearchCV, TimeSeriesSplit
 
 from tests.conftest import ARRAY, HOURLY, small
-from xlstm_ts import XLSTMForecaster, backtest
+from xlstm_ts import ForecastDisplay, XLSTMForecaster, backtest
 from xlstm_ts.exceptions import SeriesError
 
 LATER = HOURLY.append(pd.date_range(HOURLY[-1], periods=9, freq="h")[1:])
@@ -196,3 +196,15 @@ def test_a_known_event_is_forecast(many: bool) -> None:
         for X in (None, columns)
     ]
     assert errors[1] < 0.6 * errors[0]
+
+
+@pytest.mark.parametrize("counted", [False, True])
+def test_a_picture_takes_columns(counted: bool) -> None:
+    pytest.importorskip("matplotlib")
+    y, columns = (ARRAY, X.to_numpy()) if counted else (Y, X)
+    forecaster = small(known_future=["1"] if counted else ["promo"]).fit(y, columns[:160])
+    expected = np.asarray(forecaster.predict_quantiles(X=columns[160:164])).reshape(4, 3)
+    for context in (None, y):
+        part = columns[160:164] if context is None else columns[:164]
+        display = ForecastDisplay.from_estimator(forecaster, context, part)
+        np.testing.assert_array_equal(display.quantiles, expected)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -68,6 +70,7 @@ class ForecastDisplay(Display):
         cls,
         estimator: XLSTMForecaster,
         y: Series | None = None,
+        X: Series | None = None,
         *,
         actual: Series | None = None,
         ax: Drawn | None = None,
@@ -78,8 +81,8 @@ class ForecastDisplay(Display):
         ----------
         estimator : XLSTMForecaster
             A fitted one.
-        y : array, Series or DataFrame, optional
-            The context to forecast from, as for `predict`.
+        y, X : array, Series or DataFrame, optional
+            The context to forecast from and its covariates, as for `predict`.
         actual : array, Series or DataFrame, optional
             The readings that came after it, as far as they did, in the order of the channels.
         ax : Axes or sequence of Axes, optional
@@ -90,16 +93,18 @@ class ForecastDisplay(Display):
         NotFittedError
             Before `fit`.
         SeriesError
-            Where `y` cannot be used, or `actual` has other channels.
+            Where `y` or `X` cannot be used, or `actual` has other channels.
         BackendError
             Where matplotlib is not installed.
         ValueError
             Where `ax` is not one Axes a channel.
         """
         check_is_fitted(estimator)
-        # A frame whatever came: only that brings times and levels back.
         history = _history(estimator, y)
-        quantiles = pd.DataFrame(estimator.predict_quantiles(history))
+        # A frame whatever came: only that brings times and levels back.
+        framed = copy.copy(estimator)
+        framed.context_ = replace(estimator.context_, like=history.iloc[:0])
+        quantiles = pd.DataFrame(framed.predict_quantiles(None if y is None else history, X))
         shown = history.iloc[-max(HISTORY_SHOWN * len(quantiles), 2) :]
         return cls.from_predictions(shown, quantiles, actual=actual, ax=ax)
 
