@@ -24,6 +24,8 @@ LONG_GAP = 100
 LEVEL_SHIFT = 10
 CHUNK = 100
 PERSISTENCE = 0.98
+# Spreads that a level may lie off before float32 loses a ten-thousandth of one.
+FAR = 1000
 
 
 class Parity(NamedTuple):
@@ -97,9 +99,19 @@ def _check(
         raise ExportError(
             f"The graph differs from the model by {worst.max():.1e} of a channel's scale over "
             f"{STEPS} readings, {TOLERANCE:.0e} is allowed. A level far above the spread of a "
-            "channel is lost in float32: subtract it before fitting. No file was written."
+            f"channel is lost in float32: subtract it before fitting{_of_columns(model, path)}. No "
+            "file was written."
         )
     return Parity(random=float(worst[0]), real=float(worst[1]), steps=STEPS)
+
+
+def _of_columns(model: XLSTM, path: Path) -> str:
+    """Name the covariates whose level is far above their spread."""
+    center, spread = (part.numpy(force=True) for part in model.covariates.units)
+    far = np.abs(center) > FAR * spread
+    columns = StreamModel(path).contract.columns  # cyclic ones come last and have no level
+    named = [column.name for column, is_far in zip(columns, far, strict=False) if is_far]
+    return f", as that of the columns {', '.join(named)} of X" if named else ""
 
 
 @contextmanager
@@ -163,13 +175,14 @@ def worst_errors(
         The errors; NaN where a forecast is not a number.
     """
     graph, truth = StreamModel(path), copy.deepcopy(model).cpu().double().eval()
-    # What is static is laid out with the other columns here.
-    names = {column.name for column in graph.contract.columns if column.role == "static"}
-    stream, state = graph.create_stream(static=dict.fromkeys(names, 0)), truth.initial_state(1)
+    # Any values: what is static is laid out with the other columns here.
+    static = {c.name: c.category or 0 for c in graph.contract.columns if c.role == "static"}
+    stream, state = graph.create_stream(static=static), truth.initial_state(1)
     horizon = model.config.horizon
     if columns is None:
         columns = np.empty((len(readings) + horizon, 0))
-    columns = columns.astype(np.float32)
+    # The digits that a column loses in float32 count, unlike those of readings: a stream of these
+    # has no others to begin with, while X may be dates or meters of any size.
     ahead = truth.covariates.ahead(torch.as_tensor(columns)).numpy()
     errors = []
     for start in range(0, len(readings), CHUNK):

@@ -27,6 +27,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "xlstm_ts.columns": (set(), set()),
     "xlstm_ts.calendars": (set(), set()),
     "xlstm_ts.files": (set(), set()),
+    "xlstm_ts.compute": (set(), {"torch", "sklearn"}),
     "xlstm_ts.kernels": ({"xlstm_ts.kernels"}, {"torch", "triton"}),
     "xlstm_ts.datasets": ({"xlstm_ts.datasets"}, {"pandas"}),
     "xlstm_ts.config": (set(), set()),
@@ -123,8 +124,8 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         {
             f"xlstm_ts.{name}"
             for name in (
-                "persistence", "calibration", "config", "exogenous", "frames", "model", "panels",
-                "plans", "prediction", "runs", "statics", "training", "units",
+                "persistence", "calibration", "compute", "config", "exogenous", "frames", "model",
+                "panels", "plans", "prediction", "runs", "statics", "training", "units",
             )
         },
         {"torch", "sklearn"},

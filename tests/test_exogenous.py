@@ -132,7 +132,7 @@ def test_an_array_of_three_axes_has_columns_by_series() -> None:
     keys = pd.MultiIndex.from_product((range(2), range(168)))
     framed = pd.DataFrame(columns.reshape(-1, 2), keys)
     np.testing.assert_array_equal(forecaster.predict(X=framed), forecast)
-    with pytest.raises(SeriesError, match="`X` is without series 1"):
+    with pytest.raises(SeriesError, match="`X` is an array of 1 series, `y` of 2"):
         forecaster.predict(X=columns[:1, 160:164])
 
 
@@ -213,11 +213,17 @@ def test_what_both_parts_lack_is_told_apart(fitted: XLSTMForecaster) -> None:
         fitted.predict(Y)
     with pytest.raises(SeriesError, match=r"lacks promo at 4 of the 4 times"):
         fitted.predict(Y, X[:160])
-    for use in (fitted.score, fitted.update, fitted.partial_fit, known().fit):
+    later = Y.set_axis(Y.index + pd.Timedelta(days=30))
+    for use, y in (
+        (fitted.score, Y),
+        (fitted.update, later),
+        (fitted.partial_fit, later),
+        (known().fit, Y),
+    ):
         with pytest.raises(
             (SeriesError, ValueError), match=r"temp, promo of each reading\.|none is"
         ):
-            use(Y)
+            use(y)
 
 
 def test_an_array_has_as_many_rows_as_there_are_times() -> None:
@@ -248,7 +254,7 @@ def test_a_fit_without_columns_takes_none_later() -> None:
         lambda: forecaster.predict(X=X),
         lambda: forecaster.predict(Y, X),
         lambda: forecaster.score(Y, X),
-        lambda: forecaster.update(Y, X),
+        lambda: forecaster.update(Y.set_axis(Y.index + pd.Timedelta(days=30)), X),
     ):
         with pytest.raises(SeriesError, match="`X` is given, but the fit had none"):
             use()
@@ -287,3 +293,13 @@ def test_a_column_that_never_changes_is_no_harm(fitted: XLSTMForecaster) -> None
     forecaster = known().fit(Y, X.assign(temp=1e6))
     assert np.isfinite(forecaster.predict(Y, X.assign(temp=1e6 + 1))).all()
     assert fitted.model_.covariates.center.tolist()[1] == 0  # flags stay flags
+
+
+def test_an_update_after_a_gap_takes_the_columns_of_the_gap() -> None:
+    options = {"context_length": 40, "validation_fraction": 0}
+    forecaster = known(**options).fit(Y[:120], X[:120])
+    forecaster.update(Y[130:], X[120:160])
+    gap = Y.copy()
+    gap.iloc[120:130] = np.nan
+    expected = forecaster.predict(gap, X)
+    pd.testing.assert_series_equal(forecaster.predict(X=X[160:164]), expected, check_freq=False)

@@ -91,7 +91,7 @@ FAULTS = {
     "no frame": (STATIC["size"], "must be a DataFrame"),
     "no columns": (STATIC[[]], "must be a DataFrame"),
     "twice": (pd.concat([STATIC, STATIC.loc[["b"]]]), "more than one row for series 'b'"),
-    "a series is missing": (STATIC.iloc[:2], "missing for series 'c': give size, kind, old"),
+    "a series is missing": (STATIC.iloc[:2], "missing for series 'c'; give it a row"),
     "infinite": (STATIC.assign(size=[1, np.inf, 2]), "'size' of series 'b' is inf, not a finite"),
     "empty numbers": (STATIC.assign(size=np.nan), "'size' has no value"),
     "empty categories": (STATIC.assign(kind=None), "'kind' has no value"),
@@ -120,3 +120,18 @@ def test_what_does_not_go_with_the_fit_is_refused() -> None:
             single()
     with pytest.raises(SeriesError, match="`static` is given, but the fit had none"):
         small().fit(PANEL).predict(static=STATIC)
+
+
+def test_categories_that_are_numbers_stay_categories() -> None:
+    static = pd.DataFrame(
+        {"kind": pd.Categorical([1, 2, 1]), "size": [1.0, 2.0, 3.0]}, index=STATIC.index
+    )
+    forecaster = small().fit(PANEL, static=static)
+    rows = [one.static.tolist() for one in forecaster.context_]
+    assert rows == [[1, 0, 1], [0, 1, 2], [1, 0, 3]]
+
+
+def test_a_column_of_one_name_twice_is_refused() -> None:
+    twice = pd.concat([STATIC, STATIC[["size"]]], axis=1)
+    with pytest.raises(SeriesError, match="more than one column named 'size'"):
+        small().fit(PANEL, static=twice)

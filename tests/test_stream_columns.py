@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import small
 from xlstm_ts import XLSTMForecaster
-from xlstm_ts.exceptions import StreamError
+from xlstm_ts.exceptions import ExportError, StreamError
 from xlstm_ts.export.onnx import export_onnx
 from xlstm_ts.streaming import Stream, StreamModel
 
@@ -73,12 +73,36 @@ def test_each_time_may_be_given(model: StreamModel) -> None:
     now, ahead = [1.0, 0.0], X.promo[t]
     one = model.create_stream().step(5.0, now, ahead, time=INDEX[8]).quantiles
     zoned = INDEX[8].tz_localize("Europe/Rome").to_pydatetime()
-    for time in (INDEX[8 : 9 + HORIZON], np.datetime64(INDEX[8]), zoned):
+    for time in (INDEX[8 : 9 + HORIZON], np.datetime64(INDEX[8]), zoned, zoned.isoformat()):
         other = model.create_stream().step(5.0, now, ahead, time=time).quantiles
         np.testing.assert_array_equal(other, one)
     later = INDEX[8] + datetime.timedelta(hours=7)
     other = model.create_stream().step(5.0, now, ahead, time=later).quantiles
     assert np.abs(other - one).max() > 1e-6
+
+
+def test_what_a_mask_hides_is_missing(model: StreamModel) -> None:
+    masked = np.ma.masked_array([-999.0, 1.0], [True, False])
+    one, other = (
+        model.create_stream().step(5.0, now, np.zeros(HORIZON), time=INDEX[8]).quantiles
+        for now in (masked, [np.nan, 1.0])
+    )
+    np.testing.assert_array_equal(one, other)
+
+
+def level(column: np.ndarray) -> pd.DataFrame:
+    return pd.DataFrame({"meter": column}, INDEX)
+
+
+def test_a_column_of_a_high_level_streams_or_is_named(tmp_path: Path) -> None:
+    """Its level is in float32 digits; what a stream cannot tell apart is refused."""
+    options = {"known_future": "all", "context_length": CONTEXT, "max_steps": 30}
+    seconds = level(INDEX.as_unit("s").asi8.astype(float) % 1e6 + 2e6)
+    export(small(**options).fit(Y, seconds[:LENGTH]), tmp_path)
+    meter = level(1e9 + 20 * RNG.standard_normal(len(INDEX)))
+    y = Y + meter.meter[:LENGTH] - 1e9
+    with pytest.raises(ExportError, match="columns meter of X"):
+        export(small(**options, learning_rate=0.03).fit(y, meter[:LENGTH]), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -88,6 +112,7 @@ def test_each_time_may_be_given(model: StreamModel) -> None:
         ({"future": None}, "`future` is missing: give promo, 4 values each"),
         ({"time": None}, "`time` of the reading is missing"),
         ({"time": "noon"}, "cannot be read as a time"),
+        ({"time": np.datetime64("NaT")}, "cannot be read as a time"),
         ({"time": INDEX[:3]}, "`time` is one time or 5"),
         ({"covariates": {"temp": 1.0}}, "differs in promo"),
         ({"covariates": [1.0]}, "expected \\(2,\\)"),
@@ -124,6 +149,8 @@ def test_streams_of_a_panel_know_what_is_static(tmp_path: Path) -> None:
     model = export(forecaster, tmp_path, series="b")
     with pytest.raises(StreamError, match="with kind, size"):
         model.create_stream()
+    with pytest.raises(StreamError, match="knows shop, web"):
+        model.create_stream(static={"kind": "typo", "size": 1})
     expected = forecaster.predict_quantiles().loc["b"]
     for kind, is_same in (("web", True), ("shop", False)):
         stream = model.create_stream(static={"kind": kind, "size": 5})

@@ -75,7 +75,8 @@ class CovariateEncoder(nn.Module):
     @torch.no_grad()
     def set_units(self, center: NDArray[np.float64], spread: NDArray[np.float64]) -> None:
         """Set what numbers are standardised by: level and spread of each, `(1, columns)`."""
-        self.center.copy_(torch.as_tensor(center[0]))
+        # In float32 digits, as the step graph holds it: what is exact there is exact here too.
+        self.center.copy_(torch.as_tensor(center[0]).float())
         self.spread.copy_(torch.as_tensor(spread[0]))
 
     @property

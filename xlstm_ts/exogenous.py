@@ -25,6 +25,7 @@ from xlstm_ts.steps import TIMES, future_index
 from xlstm_ts.units import Units, find_column_units
 
 Exogenous = ArrayLike | pd.Series | pd.DataFrame
+COUNTED = "`calendar` needs times, but `y` only counts its readings; index it."
 KnownFuture = Literal["all"] | Sequence[str]
 
 
@@ -84,6 +85,9 @@ class Covariates:
         wanted = _Wanted(now, later, ahead if later else 0)
         given = None if X is None else read_columns(X, long=long)
         self._check_given(given, static, wanted)
+        counted = [key for key, one in panel.series.items() if not isinstance(one.index, TIMES)]
+        if self.named("cyclic") and set(counted) - set(known.series if known else ()):
+            raise SeriesError(COUNTED)
         if given is not None:
             _check_keys(given, panel)
         statics = {} if static is None else read_static(static, panel, long=long)
@@ -151,6 +155,11 @@ class Covariates:
         """Refuse what the fit did not have, and ask for what it had."""
         if given is not None and not self.named("past", "known"):
             raise SeriesError("`X` is given, but the fit had none; leave it out or fit again.")
+        if given is not None and not wanted.names:
+            raise SeriesError(
+                "`X` is given, but its columns are known up to now alone, and those of the context "
+                "are there; leave it out."
+            )
         if static is not None and not self.named("static"):
             raise SeriesError("`static` is given, but the fit had none; leave it out or fit again.")
         if given is None and wanted.names:
@@ -244,8 +253,6 @@ def learn(
     for field in fields:
         if field not in PERIODS:
             raise ValueError(f"`calendar` must be of {', '.join(PERIODS)}, got {field!r}.")
-    if fields and not isinstance(panel.longest.index, TIMES):
-        raise SeriesError("`calendar` needs times, but `y` only counts its readings; index it.")
     columns = (
         *(Column(name=name, role="past") for name in names if name not in ahead),
         *(Column(name=name, role="known") for name in names if name in ahead),
@@ -270,6 +277,11 @@ def _listed(parameter: str, names: str | Sequence[str]) -> list[str]:
 
 
 def _check_keys(given: Columns, panel: Panel) -> None:
+    if given.is_array and len(given.parts) != len(panel.series):
+        raise SeriesError(
+            f"`X` is an array of {len(given.parts)} series, `y` of {len(panel.series)}; give one "
+            "for each."
+        )
     for position, key in enumerate(panel.series):
         if not given.has(key, position=position):
             what = "not of one series, as `y` is" if key is None else f"without series {key!r}"
@@ -327,6 +339,6 @@ def _check_there(given: pd.Index[Any], times: pd.Index[Any], wanted: _Wanted, *,
 
 def _wall_clock(index: pd.Index[Any]) -> Any:
     if not isinstance(index, TIMES):
-        raise SeriesError("`calendar` needs times, but `y` only counts its readings; index it.")
+        raise SeriesError(COUNTED)
     stamps: Any = index.to_timestamp() if isinstance(index, pd.PeriodIndex) else index
     return stamps.tz_localize(None).to_numpy()

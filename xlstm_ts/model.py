@@ -247,8 +247,8 @@ class XLSTM(nn.Module):
         if covariates is not None:
             covariates = F.pad(covariates, before, value=torch.nan)
             covariates = covariates.repeat_interleave(self.config.groups, 0)
-        forecasts, _ = self.forward_patches(value, observed, covariates)
-        return self._unfold(forecasts[:, -1:], like=readings)[:, 0]
+        forecasts, _ = self.forward_patches(value, observed, covariates, last=True)
+        return self._unfold(forecasts, like=readings)[:, 0]
 
     def forward_patches(
         self,
@@ -256,6 +256,8 @@ class XLSTM(nn.Module):
         observed: Tensor,
         covariates: Tensor | None = None,
         state: State | None = None,
+        *,
+        last: bool = False,
     ) -> tuple[Tensor, State]:
         """Forecast at the end of each whole patch: the path of training.
 
@@ -268,6 +270,8 @@ class XLSTM(nn.Module):
             Raw columns `(S, T + H, K)`, as for `forward`.
         state : State, optional
             What an earlier call left, to go on from; none is a cold start, `patch_state`.
+        last : bool
+            Whether to forecast from the last patch alone: then there is one.
 
         Returns
         -------
@@ -289,7 +293,11 @@ class XLSTM(nn.Module):
         recent = windows(value, observed, config.buffer_length, stride=patch)
         x, mask = self._tokens(recent, ends, now[:, patch - 1 :: patch])
         x, cells = run(self.blocks, x, mask, cells)
-        ahead = self._ahead(self.covariates.ahead(covariates)[:, patch:], stride=patch)
+        first = length if last else patch
+        if last:
+            x, recent = x[:, -1:], Recent(*(part[:, -1:] for part in recent))
+            ends = Scaling(*(part[:, -1:] for part in ends))
+        ahead = self._ahead(self.covariates.ahead(covariates)[:, first:], stride=patch)
         left = (part[:, length:] for part in (value, observed))
         new = (*(part[:, -1] for part in scalings), *left, *cells)
         return self._forecast(x, recent, ends, ahead), new

@@ -118,8 +118,8 @@ class Panel:
         """Return the last `length` readings of each series."""
         return replace(self, series={key: one.last(length) for key, one in self.series.items()})
 
-    def extended(self, new: Panel, *, name: str) -> Panel:
-        """Return the panel with new readings after those of the same series, and new series.
+    def bridged(self, new: Panel, *, name: str) -> Panel:
+        """Return new series that begin where those that are known end: gaps are missing readings.
 
         Raises
         ------
@@ -132,13 +132,17 @@ class Panel:
                 f"`{name}` is {new.kind}, what is known is {self.kind}; name a series by "
                 "pandas.concat({'key': y}), or take it out of the panel by y.loc['key']."
             )
+        series = dict(new.series)
+        for key in series.keys() & self.series.keys():
+            called = name if key is None else f"{name}` series `{key}"
+            series[key] = bridge(self.series[key], series[key], name=called)
+        return replace(new, series=series)
+
+    def extended(self, new: Panel) -> Panel:
+        """Return the panel with bridged readings after those of the same series, and new series."""
         series = dict(self.series)
         for key, one in new.series.items():
-            if key in series:
-                called = name if key is None else f"{name}` series `{key}"
-                series[key] = join_series(series[key], one, name=called)
-            else:
-                series[key] = one
+            series[key] = join_series(series[key], one) if key in series else one
         return replace(self, series=series)
 
     def restore(self, forecasts: Sequence[Floats]) -> Like:
@@ -175,17 +179,22 @@ class Panel:
         return joined.reset_index() if self.long else joined
 
 
-def join_series(known: TimeSeries, new: TimeSeries, *, name: str) -> TimeSeries:
-    """Return one series of both; times between them are missing readings, counts just go on."""
+def bridge(known: TimeSeries, new: TimeSeries, *, name: str) -> TimeSeries:
+    """Return new readings from the end of the known ones on; those between are missing.
+
+    Counts just go on: there is nothing between.
+    """
     gap = gap_between(known.index, new.index, name=name)
-    later = future_index(known.index, gap + len(new))
+    missing = np.full((gap, new.values.shape[1]), np.nan)
+    index = future_index(known.index, gap + len(new))
+    return replace(new, values=np.concatenate((missing, new.values)), index=index)
+
+
+def join_series(known: TimeSeries, new: TimeSeries) -> TimeSeries:
+    """Return one series of readings and those that begin where they end."""
     return replace(
         new,
-        values=_with_gap(known.values, new.values, gap),
-        index=joined_index(known.index, later),
-        covariates=_with_gap(known.covariates[: len(known)], new.covariates, gap),
+        values=np.concatenate((known.values, new.values)),
+        index=joined_index(known.index, new.index),
+        covariates=np.concatenate((known.covariates[: len(known)], new.covariates)),
     )
-
-
-def _with_gap(before: Floats, after: Floats, gap: int) -> Floats:
-    return np.concatenate((before, np.full((gap, before.shape[1]), np.nan), after))

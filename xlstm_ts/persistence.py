@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from xlstm_ts.forecaster import XLSTMForecaster
 
 FORMAT = "xlstm-ts forecaster"
-VERSION = 1
+VERSION = 2
 EMPTY = {f"array{n}d": np.empty((0,) * n) for n in (1, 2, 3)}
 
 
@@ -76,10 +76,10 @@ def load(path: Path, forecaster: XLSTMForecaster) -> None:
             raise KeyError(header["format"])
     except (ValueError, KeyError, EOFError, zipfile.BadZipFile, TypeError) as err:
         raise SeriesError(f"{path} is not a saved forecaster, or is damaged: {err}.") from err
-    if header["version"] > VERSION:
+    if header["version"] != VERSION:
         raise SeriesError(
-            f"{path} has format version {header['version']}, this library reads up to {VERSION}; "
-            "update xlstm-ts."
+            f"{path} has format version {header['version']}, this library reads {VERSION}; "
+            "use the xlstm-ts that wrote it, or fit again."
         )
     _restore(forecaster, header, arrays)
 
@@ -222,7 +222,7 @@ def _describe_like(like: Any) -> dict[str, Any]:
 
 def _from_numpy(value: Any) -> Any:
     """Give JSON the numbers of a parameter that came as a numpy scalar or array."""
-    if isinstance(value, np.generic | np.ndarray):
+    if isinstance(value, np.generic | np.ndarray | pd.Index):
         return value.tolist()
     raise TypeError(f"A parameter of type {type(value).__name__} cannot be saved.")
 

@@ -81,7 +81,7 @@ def plan_fit(forecaster: XLSTMForecaster, panel: Panel, covariates: Covariates) 
             SeriesWarning,
             stacklevel=3,
         )
-    data = [part for one in panel for part in (one.values, covariates.table(one))]
+    data = (part for one in panel for part in (one.values, covariates.table(one)))
     checkpoint = _checkpoint(forecaster, data, model, context_length=context_length)
     training = _training_config(forecaster, context_length=context_length, checkpoint=checkpoint)
     return FitPlan(season=season, model=model, n_train=n_train, training=training)
@@ -158,7 +158,7 @@ def _check_length(
 
 
 def _checkpoint(
-    forecaster: XLSTMForecaster, data: list[Floats], model: XLSTMConfig, *, context_length: int
+    forecaster: XLSTMForecaster, data: Iterable[Floats], model: XLSTMConfig, *, context_length: int
 ) -> Checkpoint | None:
     """Return where the training is kept, told apart by all that it follows from."""
     if forecaster.checkpoint is None:

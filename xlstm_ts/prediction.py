@@ -231,6 +231,6 @@ class Prediction:
         for key, one in panel.series.items():
             before = context.series.get(key)
             if before is not None and follows_on(one.index, before.index):
-                yield join_series(before, one, name="y")
+                yield join_series(before, one)
             else:
                 yield one

@@ -25,7 +25,10 @@ def static_columns(static: Static, panel: Panel, *, long: LongColumns) -> list[C
         As `read_static`, and where a column is empty.
     """
     rows, columns = read_static(static, panel, long=long), list[Column]()
-    frame = _by_key(static, long=long).loc[list(rows)]
+    lacking = [key for key in panel.series if key not in rows]
+    if lacking:
+        raise SeriesError(f"`static` is missing for series {lacking[0]!r}; give it a row.")
+    frame: Any = _by_key(static, long=long).loc[list(rows)]
     for name in frame.columns:
         if frame[name].isna().all():
             raise SeriesError(f"`static` column {name!r} has no value, only NaN; drop it.")
@@ -48,6 +51,8 @@ def read_static(static: Static, panel: Panel, *, long: LongColumns) -> dict[Hash
     frame: Any = _by_key(static, long=long)
     if panel.is_single:
         raise SeriesError("`static` tells series apart, but `y` is a single one; leave it out.")
+    # As objects: a row of numbers alone would make a category of 1 one of 1.0.
+    frame = frame.astype(object)
     return {key: frame.loc[key] for key in panel.series if key in frame.index}
 
 
@@ -90,7 +95,11 @@ def _by_key(static: Any, *, long: LongColumns) -> pd.DataFrame:
     if frame.index.has_duplicates:
         twice = frame.index[frame.index.duplicated()][0]
         raise SeriesError(f"`static` has more than one row for series {twice!r}; keep one.")
-    return frame.rename(columns=str)
+    frame = frame.rename(columns=str)
+    if frame.columns.has_duplicates:
+        twice = frame.columns[frame.columns.duplicated()][0]
+        raise SeriesError(f"`static` has more than one column named {twice!r}; rename them.")
+    return frame
 
 
 def _number(column: Column, value: Any, *, key: Hashable) -> float:

@@ -50,6 +50,8 @@ class StreamColumns:
         self.ahead = np.full(shape, np.nan, np.float32)
         statics = [column for column in contract.columns if column.role == "static"]
         self._check_static(static or {}, {column.name for column in statics})
+        for name in {column.name for column in statics if column.category is not None}:
+            self._check_category(name, (static or {})[name])
         for place, column in enumerate(statics, start=len(self._names)):
             value = (static or {})[column.name]
             marked = value if column.category is None else str(value) == column.category
@@ -87,6 +89,14 @@ class StreamColumns:
         if static.keys() - names:
             unknown = ", ".join(sorted(static.keys() - names))
             raise StreamError(f"The model has no static {unknown}; leave it out.")
+
+    def _check_category(self, name: str, value: Any) -> None:
+        known = [c.category for c in self._contract.columns if c.name == name]
+        if str(value) not in known:
+            raise StreamError(
+                f"static[{name!r}] is {value!r}, of which the model knows nothing; it knows "
+                f"{', '.join(map(str, known))}."
+            )
 
     def _values(
         self, given: Values | None, names: list[str], rows: tuple[int, ...], *, called: str
@@ -140,13 +150,21 @@ def _times(time: Time | Sequence[Time]) -> NDArray[np.datetime64]:
 
 
 def _wall_clock(time: Time) -> Time:
-    return time.replace(tzinfo=None) if isinstance(time, datetime) else time
+    if isinstance(time, str):
+        time = datetime.fromisoformat(time)
+    if isinstance(time, datetime):
+        time = time.replace(tzinfo=None)
+    if np.isnat(np.datetime64(time)):
+        raise ValueError("not a time")
+    return time
 
 
 def _numbers(
     given: ArrayLike, shape: tuple[int, ...], *, called: str, wanted: str = "a number"
 ) -> NDArray[np.float64]:
     try:
+        if isinstance(given, np.ma.MaskedArray):
+            given = np.ma.filled(given.astype(np.float64), np.nan)
         values = np.asarray(given, np.float64)
     except (TypeError, ValueError) as err:
         raise StreamError(f"`{called}` must be numbers, got {given!r}: give {wanted}.") from err

@@ -362,7 +362,7 @@ def _last_token_loss(model: XLSTM, windows: Windows) -> float:
     """Return the loss of the last token alone: the forecast from a whole context."""
     model.eval()
     forecasts = [
-        model.forward_patches(*(part.to(model.head.weight.device) for part in parts))[0][:, -1]
+        model.forward_patches(*(part.to(model.head.weight.device) for part in parts), last=True)[0]
         for parts in zip(
             windows.value.split(VALIDATION_BATCH),
             windows.observed.split(VALIDATION_BATCH),
@@ -371,4 +371,4 @@ def _last_token_loss(model: XLSTM, windows: Windows) -> float:
         )
     ]
     target = windows.target[:, -1].to(forecasts[0].device)
-    return pinball_loss(torch.cat(forecasts), target, model.levels).item()
+    return pinball_loss(torch.cat(forecasts)[:, 0], target, model.levels).item()
