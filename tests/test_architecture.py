@@ -45,6 +45,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         {f"xlstm_ts.{name}" for name in ("checkpoints", "model", "losses", "runs", "windows")},
         {"torch"},
     ),
+    "xlstm_ts.compute": (set(), {"torch", "sklearn"}),
     "xlstm_ts.advice": (set(), {"pandas"}),
     "xlstm_ts.steps": ({"xlstm_ts.advice"}, {"pandas"}),
     "xlstm_ts.keys": (set(), {"pandas"}),
@@ -110,8 +111,8 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         {
             f"xlstm_ts.{name}"
             for name in (
-                "persistence", "calibration", "config", "exogenous", "frames", "model", "panels",
-                "plans", "prediction", "runs", "training", "units",
+                "persistence", "calibration", "compute", "config", "exogenous", "frames", "model",
+                "panels", "plans", "prediction", "runs", "training", "units",
             )
         },
         {"torch", "sklearn"},

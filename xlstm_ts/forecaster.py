@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator
-from sklearn.utils import Tags, check_random_state
+from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from xlstm_ts import persistence
 from xlstm_ts.calibration import calibrate_tails
+from xlstm_ts.compute import find_device, seeded
 from xlstm_ts.config import Channels
 from xlstm_ts.exogenous import Exogenous, KnownFuture, Static, learn
 from xlstm_ts.frames import read_panel
@@ -244,13 +244,13 @@ class XLSTMForecaster(Prediction, BaseEstimator):  # type: ignore[misc]
         plan = plan_fit(self, panel, covariates)
         standard, units = standardise(panel, n_train=plan.n_train)
         tables = [covariates.table(one) for one in panel]
-        with self._random() as generator:
+        with seeded(self.random_state) as generator:
             model = XLSTM(plan.model)
             if units is not None:
                 model.set_units(*units)
             model.covariates.set_units(*covariates.units(tables, n_train=plan.n_train))
             history = train(
-                model.to(self._device()),
+                model.to(find_device(self.device)),
                 [torch.as_tensor(one).float() for one in standard],
                 columns=[torch.as_tensor(table) for table in tables],
                 n_train=plan.n_train,
@@ -337,7 +337,7 @@ class XLSTMForecaster(Prediction, BaseEstimator):  # type: ignore[misc]
         panel = self.context_.extended(new, name="y")
         model = copy.deepcopy(self.model_)
         units = None if self.pooled_ else Units(*model.units)
-        with self._random() as generator:
+        with seeded(self.random_state) as generator:
             history = train(
                 model,
                 [torch.as_tensor(one).float() for one in restandardise(panel, units)],
@@ -384,16 +384,3 @@ class XLSTMForecaster(Prediction, BaseEstimator):  # type: ignore[misc]
         long, known = self._long_columns(), self.context_
         panel = read_panel(y, long=long, known=known, may_be_silent=True)
         return self.covariates_.attach(panel, X, static, long=long, known=known)
-
-    @contextmanager
-    def _random(self) -> Iterator[torch.Generator]:
-        """Seed torch, and a generator of windows; what torch draws elsewhere is left alone."""
-        seeds = check_random_state(self.random_state).randint(2**31 - 1, size=2).tolist()
-        with torch.random.fork_rng():
-            torch.manual_seed(seeds[0])
-            yield torch.Generator().manual_seed(seeds[1])
-
-    def _device(self) -> torch.device:
-        if self.device != "auto":
-            return torch.device(self.device)
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
