@@ -58,6 +58,8 @@ class TrainingConfig:
         Seconds after which no step begins; None is no limit.
     checkpoint : Checkpoint or None
         Where the training is kept at each look, and where it goes on from.
+    hide_readings : bool
+        Keep the readings as targets alone, to be told from the columns beside them.
 
     Raises
     ------
@@ -77,6 +79,7 @@ class TrainingConfig:
     callbacks: tuple[Callback, ...] = ()
     max_time: float | None = None
     checkpoint: Checkpoint | None = None
+    hide_readings: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what nothing can be trained with, naming the field."""
@@ -228,7 +231,7 @@ class _Loop:
     def _step(self) -> None:
         run, config = self.run, self.config
         windows = self.sampler.draw(config.batch_size, generator=run.generator)
-        run.losses.append(_update(run.model, windows, run.optimizer, config.gradient_clip))
+        run.losses.append(_update(run.model, windows, run.optimizer, config))
         run.schedule.step()
         run.step += 1
         self.bar.update()
@@ -281,6 +284,7 @@ def _sampler(
         context_length=config.context_length,
         patch_length=model.config.patch_length,
         horizon=model.config.horizon,
+        hide_readings=config.hide_readings,
     )
 
 
@@ -291,17 +295,18 @@ def _rate(step: int, max_steps: int) -> float:
 
 
 def _update(
-    model: XLSTM, windows: Windows, optimizer: torch.optim.Optimizer, gradient_clip: float
+    model: XLSTM, windows: Windows, optimizer: torch.optim.Optimizer, config: TrainingConfig
 ) -> Tensor:
     """Take one step of the optimiser on the loss of all scored tokens; return the loss."""
     model.train()
     windows = windows.to(model.head.weight.device)
     forecast = model.forward_patches(windows.value, windows.observed, windows.covariates)
-    first = forecast.shape[1] // UNSCORED_PART
+    # What is told from columns alone is asked for from the first row on.
+    first = 0 if config.hide_readings else forecast.shape[1] // UNSCORED_PART
     loss = pinball_loss(forecast[:, first:], windows.target[:, first:], model.levels)
     optimizer.zero_grad()
     loss.backward()
-    nn.utils.clip_grad_norm_(model.parameters(), gradient_clip)
+    nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clip)
     optimizer.step()
     return loss.detach()
 
