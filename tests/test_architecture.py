@@ -117,6 +117,16 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         },
         {"torch", "sklearn"},
     ),
+    "xlstm_ts.regressor": (
+        {
+            f"xlstm_ts.{name}"
+            for name in (
+                "compute", "config", "model", "panels", "plans", "runs", "scaling", "training",
+                "units",
+            )
+        },
+        {"torch", "pandas", "sklearn"},
+    ),
     "xlstm_ts.sktime": (
         {f"xlstm_ts.{name}" for name in ("forecaster", "frames", "panels", "steps")},
         {"pandas", "sktime"},
@@ -204,7 +214,8 @@ def test_files_stay_readable() -> None:
 
 def test_public_names_load_on_use() -> None:
     displays = ["BacktestDisplay", "ForecastDisplay", "ResidualsDisplay"]
-    assert xlstm_ts.__all__ == [*displays, "XLSTMForecaster", "__version__", "backtest"]
+    estimators = ["XLSTMForecaster", "XLSTMRegressor"]
+    assert xlstm_ts.__all__ == [*displays, *estimators, "__version__", "backtest"]
     for name in xlstm_ts.__all__:
         assert getattr(xlstm_ts, name) is not None
         assert f"xlstm_ts.{name}" not in modules()
