@@ -27,7 +27,6 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "xlstm_ts.columns": (set(), set()),
     "xlstm_ts.calendars": (set(), set()),
     "xlstm_ts.files": (set(), set()),
-    "xlstm_ts.compute": (set(), {"torch", "sklearn"}),
     "xlstm_ts.kernels": ({"xlstm_ts.kernels"}, {"torch", "triton"}),
     "xlstm_ts.datasets": ({"xlstm_ts.datasets"}, {"pandas"}),
     "xlstm_ts.config": (set(), set()),
@@ -53,6 +52,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         },
         {"torch"},
     ),
+    "xlstm_ts.compute": (set(), {"torch", "sklearn"}),
     "xlstm_ts.advice": (set(), {"pandas"}),
     "xlstm_ts.steps": ({"xlstm_ts.advice"}, {"pandas"}),
     "xlstm_ts.keys": (set(), {"pandas"}),
@@ -129,6 +129,16 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
             )
         },
         {"torch", "sklearn"},
+    ),
+    "xlstm_ts.regressor": (
+        {
+            f"xlstm_ts.{name}"
+            for name in (
+                "compute", "config", "model", "panels", "plans", "runs", "scaling", "training",
+                "units",
+            )
+        },
+        {"torch", "pandas", "sklearn"},
     ),
     "xlstm_ts.sktime": (
         {f"xlstm_ts.{name}" for name in ("forecaster", "frames", "panels", "steps")},
@@ -221,7 +231,8 @@ def test_files_stay_readable() -> None:
 
 def test_public_names_load_on_use() -> None:
     displays = ["BacktestDisplay", "ForecastDisplay", "ResidualsDisplay"]
-    assert xlstm_ts.__all__ == [*displays, "XLSTMForecaster", "__version__", "backtest"]
+    estimators = ["XLSTMForecaster", "XLSTMRegressor"]
+    assert xlstm_ts.__all__ == [*displays, *estimators, "__version__", "backtest"]
     for name in xlstm_ts.__all__:
         assert getattr(xlstm_ts, name) is not None
         assert f"xlstm_ts.{name}" not in modules()

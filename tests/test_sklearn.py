@@ -1,12 +1,14 @@
 """scikit-learn's own checks: what holds for a series is kept, the rest is listed with reasons."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from numpy.typing import NDArray
-from sklearn.utils.estimator_checks import check_estimator
+from sklearn.base import BaseEstimator
+from sklearn.utils.estimator_checks import check_estimator, parametrize_with_checks
 
-from xlstm_ts import XLSTMForecaster
+from xlstm_ts import XLSTMForecaster, XLSTMRegressor
 
 A_SERIES = "rows are readings in the order of time, no samples: what is forecast comes after them"
 OWN_WORDS = "refused as the check wants, but in words about series, channels and readings"
@@ -55,3 +57,24 @@ def test_keeps_the_contract_of_scikit_learn() -> None:
     assert failed == {}
     # What begins to pass leaves the list.
     assert {one["check_name"] for one in results if one["status"] == "xfail"} == set(EXPECTED)
+
+
+TIME_STEPS = "rows are time steps: what is told at one depends on those before it, in their order"
+
+REGRESSOR = XLSTMRegressor(
+    context_length=8, d_model=8, n_heads=1, blocks="m", dropout=0.0, max_steps=30, batch_size=4,
+    learning_rate=0.04, random_state=0,
+)  # fmt: skip
+EXPECTED_OF_REGRESSOR = {
+    "check_methods_sample_order_invariance": TIME_STEPS,
+    "check_methods_subset_invariance": TIME_STEPS,
+}
+
+
+# What begins to pass leaves the list here too: the configuration of pytest is strict about it.
+@pytest.mark.filterwarnings("ignore")
+@parametrize_with_checks([REGRESSOR], expected_failed_checks=lambda _: EXPECTED_OF_REGRESSOR)
+def test_regressor_keeps_the_contract(
+    estimator: BaseEstimator, check: Callable[[BaseEstimator], None]
+) -> None:
+    check(estimator)

@@ -1,5 +1,7 @@
 """A window is a context with, for each of its tokens, exactly the readings that came next."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -13,7 +15,7 @@ def count(length: int, channels: int) -> torch.Tensor:
     return torch.arange(float(length))[:, None] + CHANNEL * torch.arange(float(channels))
 
 
-def sampler(*series: torch.Tensor, **changes: int) -> WindowSampler:
+def sampler(*series: torch.Tensor, **changes: Any) -> WindowSampler:
     options = {"groups": 2, "context_length": 12, "patch_length": 3, "horizon": 4, **changes}
     return WindowSampler(series, **options)
 
@@ -72,6 +74,18 @@ def test_gaps_are_marked() -> None:
     assert windows.observed[0, :, 0].tolist() == [0, 1, 1, 1, 1] * 2
     assert windows.value[0, :, 0].tolist() == [0, 1, 1, 1, 1] * 2
     assert windows.target[0, 4].isnan().flatten().tolist() == [True, False, False]
+
+
+def test_hidden_readings_are_targets_alone() -> None:
+    options = {"groups": 1, "columns": [count(30, 3)]}
+    open_, hidden = (
+        sampler(count(30, 2), **options, hide_readings=hide).spread(5) for hide in (False, True)
+    )
+    assert hidden.value.shape == open_.value.shape
+    assert not hidden.value.any()
+    assert not hidden.observed.any()
+    assert torch.equal(hidden.target, open_.target)
+    assert torch.equal(hidden.covariates, open_.covariates)
 
 
 def test_no_window_reaches_into_the_next_series() -> None:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from xlstm_ts.diagnostics import BacktestDisplay as BacktestDisplay
     from xlstm_ts.forecaster import XLSTMForecaster as XLSTMForecaster
     from xlstm_ts.plotting import ForecastDisplay as ForecastDisplay
+    from xlstm_ts.regressor import XLSTMRegressor as XLSTMRegressor
     from xlstm_ts.residuals import ResidualsDisplay as ResidualsDisplay
 
 __version__ = "0.1.0"
@@ -21,6 +22,7 @@ _PUBLIC = {
     "ForecastDisplay": "xlstm_ts.plotting",
     "ResidualsDisplay": "xlstm_ts.residuals",
     "XLSTMForecaster": "xlstm_ts.forecaster",
+    "XLSTMRegressor": "xlstm_ts.regressor",
     "backtest": "xlstm_ts.backtesting",
 }
 
@@ -29,6 +31,7 @@ __all__ = [
     "ForecastDisplay",
     "ResidualsDisplay",
     "XLSTMForecaster",
+    "XLSTMRegressor",
     "__version__",
     "backtest",
 ]

@@ -62,6 +62,8 @@ class TrainingConfig:
         Where the training is kept at each look, and where it goes on from.
     stateful : bool
         Whether windows go on from the states that those before them left (`carrying`).
+    hide_readings : bool
+        Keep the readings as targets alone, to be told from the columns beside them.
 
     Raises
     ------
@@ -82,6 +84,7 @@ class TrainingConfig:
     max_time: float | None = None
     checkpoint: Checkpoint | None = None
     stateful: bool = False
+    hide_readings: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what nothing can be trained with, naming the field."""
@@ -232,11 +235,11 @@ class _Loop:
 
     def _step(self) -> None:
         run, config = self.run, self.config
-        if not config.stateful:
-            windows = self.sampler.draw(config.batch_size, generator=run.generator)
-            loss, _ = _update(run, windows, gradient_clip=config.gradient_clip)
-        else:
+        if config.stateful:
             loss = self._carry_on()
+        else:
+            windows = self.sampler.draw(config.batch_size, generator=run.generator)
+            loss, _ = _update(run, windows, config=config)
         run.losses.append(loss)
         run.schedule.step()
         run.step += 1
@@ -250,7 +253,7 @@ class _Loop:
             run.carried = begin(run.model, sampler, size=size, generator=run.generator)
         rows = run.carried
         windows = sampler.cut(rows.groups, rows.starts)
-        loss, left = _update(run, windows, rows=rows, gradient_clip=config.gradient_clip)
+        loss, left = _update(run, windows, config=config, rows=rows)
         run.carried = follow(rows, left, model=run.model, sampler=sampler, generator=run.generator)
         return loss
 
@@ -302,6 +305,7 @@ def _sampler(
         context_length=config.context_length,
         patch_length=model.config.patch_length,
         horizon=model.config.horizon,
+        hide_readings=config.hide_readings,
     )
 
 
@@ -312,7 +316,7 @@ def _rate(step: int, max_steps: int) -> float:
 
 
 def _update(
-    run: Run, windows: Windows, *, gradient_clip: float, rows: Carried | None = None
+    run: Run, windows: Windows, *, config: TrainingConfig, rows: Carried | None = None
 ) -> tuple[Tensor, State]:
     """Take one step of the optimiser; return the loss of all scored tokens, and the state left."""
     model, optimizer = run.model, run.optimizer
@@ -320,7 +324,9 @@ def _update(
     windows = windows.to(model.head.weight.device)
     parts = (windows.value, windows.observed, windows.covariates)
     forecast, left = model.forward_patches(*parts, None if rows is None else rows.state)
-    first, target = forecast.shape[1] // UNSCORED_PART, windows.target
+    # What is told from columns alone is asked for from the first row on.
+    first = 0 if config.hide_readings else forecast.shape[1] // UNSCORED_PART
+    target = windows.target
     if rows is None:
         forecast, target = forecast[:, first:], target[:, first:]
     else:
@@ -330,7 +336,7 @@ def _update(
     loss = pinball_loss(forecast, target, model.levels)
     optimizer.zero_grad()
     loss.backward()
-    nn.utils.clip_grad_norm_(model.parameters(), gradient_clip)
+    nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clip)
     optimizer.step()
     return loss.detach(), left
 

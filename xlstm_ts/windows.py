@@ -45,6 +45,8 @@ class WindowSampler:
         Readings after each token that are its target.
     columns : sequence of Tensor, optional
         Raw covariates `(T, K)` of each series.
+    hide_readings : bool
+        Keep the readings as targets alone: in the context all of them are missing.
     """
 
     def __init__(
@@ -56,8 +58,10 @@ class WindowSampler:
         patch_length: int,
         horizon: int,
         columns: Sequence[Tensor] | None = None,
+        hide_readings: bool = False,
     ) -> None:
         self.context_length, self.patch_length, self.horizon = context_length, patch_length, horizon
+        self.hide_readings = hide_readings
         length = context_length + horizon
         columns = [one[:, :0] for one in series] if columns is None else columns
         padded, beside = ([_padded(one, length) for one in parts] for parts in (series, columns))
@@ -104,6 +108,8 @@ class WindowSampler:
         window = self.rows[groups.unsqueeze(1), rows]
         context = window[:, : self.context_length]
         after = window[:, self.patch_length :].unfold(1, self.horizon, self.patch_length)
+        if self.hide_readings:
+            context = torch.full_like(context, torch.nan)
         observed = (~context.isnan()).to(context.dtype)
         value = context.nan_to_num(nan=0.0)
         return Windows(value, observed, self.columns[rows], after.transpose(2, 3))
