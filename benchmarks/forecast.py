@@ -57,6 +57,7 @@ def main() -> int:
     parser.add_argument("--horizon", type=int, default=96)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--blocks", nargs="+", default=["mm", ""], help='"" is none, "gru" a GRU')
+    parser.add_argument("--stateful", action="store_true", help="train from carried states")
     parser.add_argument("--quick", action="store_true", help="150 steps, every 24th test window")
     parser.add_argument("--check", action="store_true", help="exit 1 where a bar is missed")
     options = parser.parse_args()
@@ -109,6 +110,7 @@ def _forecaster(
         patch_length=PATCH,
         validation_fraction=split.validation / split.known,
         blocks="ss" if blocks == GRU else blocks,
+        stateful=options.stateful,
         random_state=options.seed,
         device="cpu",
         **settings,
