@@ -78,6 +78,8 @@ class Contract:
         The covariates, in order; those known ahead are in `future`, in the same order.
     seconds : float or None
         Length of the step; None where readings are counted, or a month or a working day is one.
+    zone : str or None
+        Time zone by whose clock the calendar goes; None where times have none.
     version : int
         Version of this contract.
     """
@@ -90,6 +92,7 @@ class Contract:
     library_version: str
     columns: tuple[Column, ...] = ()
     seconds: float | None = None
+    zone: str | None = None
     version: int = VERSION
 
     @property

@@ -50,6 +50,7 @@ def build_step_graph(
     library_version: str,
     columns: tuple[Column, ...] = (),
     seconds: float | None = None,
+    zone: str | None = None,
 ) -> onnx.ModelProto:
     """Build the graph of `XLSTM.step`.
 
@@ -67,6 +68,8 @@ def build_step_graph(
         What the covariates are, in their order.
     seconds : float or None
         Length of the step, as `Contract` has it.
+    zone : str or None
+        Time zone, as `Contract` has it.
 
     Returns
     -------
@@ -90,6 +93,7 @@ def build_step_graph(
         library_version=library_version,
         columns=columns,
         seconds=seconds,
+        zone=zone,
     )
     return graph.g.model({METADATA_KEY: contract.to_json()})
 

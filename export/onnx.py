@@ -65,6 +65,7 @@ def export_onnx(
     model, context = _of_series(forecaster, series)
     length = getattr(context.index, "freq", None)
     length = None if length is None else fixed_step(length)
+    zone = getattr(context.index, "tz", None)
     graph = build_step_graph(
         model,
         channels=forecaster.channels_,
@@ -72,6 +73,7 @@ def export_onnx(
         library_version=xlstm_ts.__version__,
         columns=forecaster.covariates_.columns,
         seconds=None if length is None else length.total_seconds(),
+        zone=None if zone is None else str(zone),
     )
     with atomic_path(Path(path)) as temporary:
         onnx.save(graph, temporary)

@@ -97,10 +97,12 @@ def _check(
     )
     if not (worst <= TOLERANCE).all():  # true of NaN
         raise ExportError(
-            f"The graph differs from the model by {worst.max():.1e} of a channel's scale over "
-            f"{STEPS} readings, {TOLERANCE:.0e} is allowed. A level far above the spread of a "
-            f"channel is lost in float32: subtract it before fitting{_of_columns(model, path)}. No "
-            "file was written."
+            f"The graph differs from the model by {worst[0]:.1e} of a channel's scale over {STEPS} "
+            f"random readings and by {worst[1]:.1e} over real ones, {TOLERANCE:.0e} is allowed. "
+            "If both do, a level far above the spread of a channel is lost in float32: subtract it "
+            f"before fitting{_of_columns(model, path)}. If the random ones alone do, the weights "
+            "magnify rounding: fit with a lower `learning_rate` or more `dropout`. No file was "
+            "written."
         )
     return Parity(random=float(worst[0]), real=float(worst[1]), steps=STEPS)
 

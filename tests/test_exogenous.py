@@ -303,3 +303,11 @@ def test_an_update_after_a_gap_takes_the_columns_of_the_gap() -> None:
     gap.iloc[120:130] = np.nan
     expected = forecaster.predict(gap, X)
     pd.testing.assert_series_equal(forecaster.predict(X=X[160:164]), expected, check_freq=False)
+
+
+def test_a_context_of_another_zone_is_refused_by_the_calendar() -> None:
+    forecaster = small(calendar=("hour",)).fit(Y)
+    for other in (Y.tz_convert("UTC"), Y[:40].tz_localize(None)):
+        for use in (forecaster.predict, forecaster.score):
+            with pytest.raises(SeriesError, match="the calendar of the fit goes by Europe/Rome"):
+                use(other)

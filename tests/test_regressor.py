@@ -10,7 +10,7 @@ from sklearn.metrics import r2_score
 from sklearn.model_selection import TimeSeriesSplit, cross_val_score
 
 from xlstm_ts import XLSTMRegressor, regressor
-from xlstm_ts.exceptions import SeriesError
+from xlstm_ts.exceptions import SeriesError, SeriesWarning
 
 Floats = NDArray[np.float64]
 N_TRAIN = 1200
@@ -179,3 +179,23 @@ def test_refuses_what_it_cannot_learn() -> None:
         tiny().fit(X[:50], Y[:49])
     with pytest.raises(ValueError, match="Input y contains infinity"):
         tiny().fit(X[:50], np.full(50, np.inf))
+
+
+def test_rows_are_one_run_in_the_order_of_time() -> None:
+    hours = pd.date_range("2026-01-01", periods=60, freq="h")
+    X = pd.DataFrame({"a": np.arange(60.0)}, hours)
+    y = X["a"].rename("y")
+    regressor = XLSTMRegressor(max_steps=1, d_model=8, n_heads=2)
+    for rows, target, message in (
+        (X, y[::-1], "different indexes"),
+        (X[::-1], y[::-1], "go back in time"),
+        (pd.concat({"m": X}), pd.concat({"m": y}), "several series"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            regressor.fit(rows, target)
+
+
+def test_a_tail_in_which_nothing_is_known_is_told() -> None:
+    y = np.where(np.arange(60) < 50, np.arange(60.0), np.nan)
+    with pytest.warns(SeriesWarning, match="the last weights are kept"):
+        XLSTMRegressor(max_steps=1, d_model=8, n_heads=2).fit(np.arange(60.0)[:, None], y)

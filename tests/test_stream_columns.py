@@ -72,13 +72,39 @@ def test_each_time_may_be_given(model: StreamModel) -> None:
     t = slice(9, 9 + HORIZON)
     now, ahead = [1.0, 0.0], X.promo[t]
     one = model.create_stream().step(5.0, now, ahead, time=INDEX[8]).quantiles
-    zoned = INDEX[8].tz_localize("Europe/Rome").to_pydatetime()
-    for time in (INDEX[8 : 9 + HORIZON], np.datetime64(INDEX[8]), zoned, zoned.isoformat()):
+    for time in (INDEX[8 : 9 + HORIZON], np.datetime64(INDEX[8]), INDEX[8].isoformat()):
         other = model.create_stream().step(5.0, now, ahead, time=time).quantiles
         np.testing.assert_array_equal(other, one)
     later = INDEX[8] + datetime.timedelta(hours=7)
     other = model.create_stream().step(5.0, now, ahead, time=later).quantiles
     assert np.abs(other - one).max() > 1e-6
+
+
+def test_rows_and_columns_of_frames_go_by_their_names(model: StreamModel) -> None:
+    row, ahead = X[["promo", "temp"]].iloc[9], X[["promo"]].iloc[10 : 10 + HORIZON]
+    one, other, third = (
+        model.create_stream().step(5.0, now, later, time=INDEX[9]).quantiles
+        for now, later in (
+            (row, ahead),
+            (row.to_dict(), {"promo": ahead.promo}),
+            (row[["temp", "promo"]].to_numpy(), ahead.promo),
+        )
+    )
+    np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(one, third)
+
+
+def test_a_time_is_converted_to_the_zone_of_the_fit(tmp_path: Path) -> None:
+    zoned = Y.tz_localize("America/New_York")
+    model = export(small(calendar=("hour",), context_length=CONTEXT).fit(zoned), tmp_path)
+    assert model.contract.zone == "America/New_York"
+    time = zoned.index[8]
+    forecasts = [
+        model.create_stream().step(5.0, time=each).quantiles
+        for each in (time, time.tz_convert("UTC"), time.tz_localize(None), time.isoformat())
+    ]
+    for other in forecasts[1:]:
+        np.testing.assert_array_equal(other, forecasts[0])
 
 
 def test_what_a_mask_hides_is_missing(model: StreamModel) -> None:
@@ -114,7 +140,8 @@ def test_a_column_of_a_high_level_streams_or_is_named(tmp_path: Path) -> None:
         ({"time": "noon"}, "cannot be read as a time"),
         ({"time": np.datetime64("NaT")}, "cannot be read as a time"),
         ({"time": INDEX[:3]}, "`time` is one time or 5"),
-        ({"covariates": {"temp": 1.0}}, "differs in promo"),
+        ({"covariates": {"temp": 1.0}}, "lacks promo"),
+        ({"time": INDEX[0].tz_localize("UTC")}, "without a zone"),
         ({"covariates": [1.0]}, "expected \\(2,\\)"),
         ({"covariates": [np.inf, 1]}, "beyond float32"),
         ({"covariates": ["warm", 1]}, "must be numbers"),
@@ -153,7 +180,7 @@ def test_streams_of_a_panel_know_what_is_static(tmp_path: Path) -> None:
         model.create_stream(static={"kind": "typo", "size": 1})
     expected = forecaster.predict_quantiles().loc["b"]
     for kind, is_same in (("web", True), ("shop", False)):
-        stream = model.create_stream(static={"kind": kind, "size": 5})
+        stream = model.create_stream(static=pd.Series({"kind": kind, "size": 5}))
         for reading in 3 * Y[-CONTEXT:] + 100:
             out = stream.step(reading)
         error = np.abs(out.quantiles[:, 0] - expected).to_numpy().max()

@@ -145,7 +145,6 @@ class FuturePath(nn.Module):
         self.out = nn.Linear(
             FUTURE_WIDTH, config.group_channels * len(config.quantiles), bias=False
         )
-        nn.init.zeros_(self.out.weight)  # known columns say nothing until training says so
 
     def forward(self, x: Tensor, ahead: Tensor) -> Tensor:
         """Return `(S, N, H, G * Q)` of tokens `(S, N, E)` and steps `(S, N, H, FUTURE_WIDTH)`.

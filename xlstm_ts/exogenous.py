@@ -88,6 +88,8 @@ class Covariates:
         counted = [key for key, one in panel.series.items() if not isinstance(one.index, TIMES)]
         if self.named("cyclic") and set(counted) - set(known.series if known else ()):
             raise SeriesError(COUNTED)
+        if self.named("cyclic") and known is not None:
+            _check_zone(panel.longest.index, known.longest.index)
         if given is not None:
             _check_keys(given, panel)
         statics = {} if static is None else read_static(static, panel, long=long)
@@ -259,8 +261,21 @@ def learn(
         *(() if static is None else static_columns(static, panel, long=long)),
         *(Column(name=field, role="cyclic") for field in fields),
     )
+    twice = {c.name for c in columns if c.role == "static"} & set(names)
+    if twice:
+        raise SeriesError(f"`static` and `X` both have a column {min(twice)!r}; rename one.")
     covariates = Covariates(columns=columns)
     return covariates, covariates.attach(panel, X, static, long=long)
+
+
+def _check_zone(index: pd.Index[Any], known: pd.Index[Any]) -> None:
+    """Refuse times of another zone: by the calendar they are others."""
+    zones = [getattr(each, "tz", None) for each in (index, known)]
+    if isinstance(index, TIMES) and str(zones[0]) != str(zones[1]):
+        raise SeriesError(
+            f"`y` has the time zone {zones[0]}, the calendar of the fit goes by {zones[1]}; "
+            "convert it by y.tz_convert(...), or y.tz_localize(...) where it has none."
+        )
 
 
 def _is_all(names: KnownFuture) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Literal
 
 import numpy as np
@@ -23,7 +24,7 @@ from torch.nn import functional as F
 from xlstm_ts.checks import check_fraction, check_integer
 from xlstm_ts.compute import find_device, seeded
 from xlstm_ts.config import XLSTMConfig
-from xlstm_ts.exceptions import SeriesError
+from xlstm_ts.exceptions import SeriesError, SeriesWarning
 from xlstm_ts.model import XLSTM
 from xlstm_ts.panels import Floats
 from xlstm_ts.plans import LONGEST_CONTEXT, LOOKS
@@ -175,11 +176,20 @@ class XLSTMRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             self, X, y, validate_separately=(NUMBERS, {**NUMBERS, "ensure_2d": False})
         )
         check_consistent_length(columns, outputs)
+        _check_rows(X, y)
         n_train = self._rows_to_train_on(len(columns))
         target = _as_columns(outputs)
         _check_known(
             target[:n_train], rows=f"before its validation tail (the first {n_train} rows)"
         )
+        if n_train < len(target) and np.isnan(target[n_train:]).all():
+            warnings.warn(
+                f"No output is known in the validation tail (the last {len(target) - n_train} "
+                "rows): the last weights are kept, not the best ones. Give fewer rows, or a larger "
+                "`validation_fraction`.",
+                SeriesWarning,
+                stacklevel=2,
+            )
         units = _output_units(target[:n_train])
         training = self._training_config(n_train)
         with seeded(self.random_state) as generator:
@@ -328,3 +338,16 @@ def _check_known(target: Floats, *, rows: str) -> None:
             f"`y` has no number {rows} in column {int(unknown.argmax())}; drop it, or give rows at "
             "which it is known."
         )
+
+
+def _check_rows(X: Table, y: Target) -> None:
+    """Refuse rows that are not those of one run in the order of time, as far as indexes tell."""
+    index, other = getattr(X, "index", None), getattr(y, "index", None)
+    if not isinstance(index, pd.Index):
+        return
+    if isinstance(index, pd.MultiIndex):
+        raise ValueError("`X` holds several series; fit one at a time: X.loc['key'], y.loc['key'].")
+    if isinstance(other, pd.Index) and not index.equals(other):
+        raise ValueError("`X` and `y` have different indexes; align them: y = y.reindex(X.index).")
+    if isinstance(index, pd.DatetimeIndex | pd.PeriodIndex) and not index.is_monotonic_increasing:
+        raise ValueError("The rows of `X` go back in time; sort both: X.sort_index().")

@@ -160,8 +160,10 @@ callbacks, checkpoint, device, random_state, verbose
     def _ahead(self, X: pd.DataFrame | None, rows: NDArray[np.int64]) -> pd.DataFrame | None:
         """Return the columns of all steps, NaN at those that are not asked for."""
         forecaster = self.forecaster_
-        if X is None or not forecaster.covariates_.named("known"):
+        if X is None or not forecaster.covariates_.columns:
             return X
+        if not forecaster.covariates_.named("known"):
+            return None  # sktime hands over the times of the horizon, of which nothing is asked
         context = forecaster.context_
         blank = np.zeros((forecaster.horizon, len(context.channels)))
         like: Any = context.restore([blank] * len(context.series))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -48,12 +49,13 @@ class StreamColumns:
         self.now = np.full((1, len(roles)), np.nan, np.float32)
         shape = (1, contract.horizon, len(self._known) + len(self._fields))
         self.ahead = np.full(shape, np.nan, np.float32)
+        static = dict(static) if static is not None else {}
         statics = [column for column in contract.columns if column.role == "static"]
-        self._check_static(static or {}, {column.name for column in statics})
+        self._check_static(static, {column.name for column in statics})
         for name in {column.name for column in statics if column.category is not None}:
-            self._check_category(name, (static or {})[name])
+            self._check_category(name, static[name])
         for place, column in enumerate(statics, start=len(self._names)):
-            value = (static or {})[column.name]
+            value = static[column.name]
             marked = value if column.category is None else str(value) == column.category
             self.now[0, place] = _numbers(marked, (), called=f"static[{column.name!r}]")
 
@@ -110,12 +112,15 @@ class StreamColumns:
         wanted = f"{', '.join(names)}" + (f", {rows[0]} values each" if rows else "")
         if given is None:
             raise StreamError(f"`{called}` is missing: give {wanted}, NaN where not known.")
-        if not isinstance(given, Mapping):
+        # A row of a frame goes by its names too; the times of a column are no names.
+        keys = set(given.keys()) if hasattr(given, "keys") else set()
+        if not isinstance(given, Mapping) and not keys & set(names):
             return _numbers(given, shape, called=called, wanted=wanted)
-        if given.keys() != set(names):
-            odd = ", ".join(sorted(given.keys() ^ set(names)))
-            raise StreamError(f"`{called}` differs in {odd}: give {wanted}.")
-        columns = [_numbers(given[name], rows, called=f"{called}[{name!r}]") for name in names]
+        if set(names) - keys:
+            lacking = ", ".join(sorted(set(names) - keys))
+            raise StreamError(f"`{called}` lacks {lacking}: give {wanted}.")
+        by_name: Any = given
+        columns = [_numbers(by_name[name], rows, called=f"{called}[{name!r}]") for name in names]
         return np.stack(columns, -1)
 
     def _calendar(self, time: Time | Sequence[Time] | None) -> NDArray[np.float64]:
@@ -125,7 +130,7 @@ class StreamColumns:
             return np.empty((horizon + 1, 0))
         if time is None:
             raise StreamError("`time` of the reading is missing: the model goes by the calendar.")
-        times = _times(time)
+        times = _times(time, zone=self._contract.zone)
         if not times.ndim:
             if seconds is not None:
                 steps = np.arange(horizon + 1) * round(seconds * 1e3)
@@ -139,24 +144,41 @@ class StreamColumns:
         return calendar_columns(times, self._fields)
 
 
-def _times(time: Time | Sequence[Time]) -> NDArray[np.datetime64]:
-    """Return times as the clock on the wall shows them, in milliseconds."""
+def _times(time: Time | Sequence[Time], *, zone: str | None) -> NDArray[np.datetime64]:
+    """Return times as the clock on the wall of the zone shows them, in milliseconds."""
     try:
         if isinstance(time, str | datetime | np.datetime64):
-            return np.array(_wall_clock(time), "M8[ms]")
-        return np.array([_wall_clock(one) for one in time], "M8[ms]")
+            return np.array(_wall_clock(time, zone), "M8[ms]")
+        return np.array([_wall_clock(one, zone) for one in time], "M8[ms]")
+    except StreamError:
+        raise
     except (TypeError, ValueError) as err:
         raise StreamError(f"`time` cannot be read as a time: {time!r}.") from err
 
 
-def _wall_clock(time: Time) -> Time:
+def _wall_clock(time: Time, zone: str | None) -> Time:
     if isinstance(time, str):
         time = datetime.fromisoformat(time)
-    if isinstance(time, datetime):
-        time = time.replace(tzinfo=None)
+    if isinstance(time, datetime) and time.tzinfo is not None:
+        if zone is None:
+            raise StreamError(
+                f"`time` is {time}, but the fit was on times without a zone: give those of its "
+                "clock, by time.replace(tzinfo=None)."
+            )
+        time = time.astimezone(_zone(zone)).replace(tzinfo=None)
     if np.isnat(np.datetime64(time)):
         raise ValueError("not a time")
     return time
+
+
+def _zone(name: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (ValueError, KeyError, OSError) as err:  # an offset, or no database of zones
+        raise StreamError(
+            f"The zone {name} of the fit is not known here: give `time` without a zone, as its "
+            "clock shows it."
+        ) from err
 
 
 def _numbers(

@@ -158,10 +158,11 @@ class Stream:
         future : array-like of float, shape (horizon, known columns), or mapping, optional
             The known columns at the times of the next readings; NaN is missing.
         time : str, datetime or datetime64, optional
-            The time of the reading as the clock on the wall shows it, where the model goes by the
-            calendar. Of a step without fixed length (a month, a working day) the times of the
-            reading and of all the next ones. Across a change of summer time within the horizon give
-            these too, otherwise the hours after it are off by one.
+            The time of the reading, where the model goes by the calendar: as the clock on the wall
+            shows it, or with a zone, from which it is converted to that of the fit. Of a step
+            without fixed length (a month, a working day) the times of the reading and of all the
+            next ones. Across a change of summer time within the horizon give these too, otherwise
+            the hours after it are off by one.
 
         Returns
         -------

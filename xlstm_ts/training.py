@@ -97,6 +97,8 @@ class TrainingConfig:
             check_integer("patience", self.patience, least=1)
         if not isinstance(self.verbose, bool):
             check_integer("verbose", self.verbose, least=0)
+        if not isinstance(self.stateful, bool | np.bool_):
+            raise ValueError(f"`stateful` must be True or False, got {self.stateful!r}.")
         for callback in self.callbacks:
             check_callable("callbacks", callback)
         if self.max_time is not None:
