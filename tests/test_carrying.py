@@ -6,9 +6,11 @@ from xlstm_ts import XLSTMForecaster
 from xlstm_ts.carrying import FRESH, begin, follow
 from xlstm_ts.config import XLSTMConfig
 from xlstm_ts.model import XLSTM
+from xlstm_ts.runs import Run
+from xlstm_ts.training import UNSCORED_PART, TrainingConfig, _update
 from xlstm_ts.windows import WindowSampler
 
-SIZE, CONTEXT = 64, 6
+SIZE, CONTEXT, CONTEXT_OF_TEN = 64, 6, 20
 # Each reading says where it stands, and of which series and channel it is.
 SERIES = [torch.arange(60.0)[:, None] + torch.tensor([0, 1000]) + 100 * n for n in range(2)]
 
@@ -62,3 +64,41 @@ def test_a_stateful_fit_is_another_one_and_repeatable() -> None:
     )
     assert (one == other).all()
     assert (one != plain).any()
+
+
+def test_first_tokens_count_but_in_rows_that_begin_cold() -> None:
+    config = TrainingConfig(
+        context_length=CONTEXT_OF_TEN,
+        max_steps=1,
+        batch_size=4,
+        learning_rate=1e-3,
+        weight_decay=0.0,
+        gradient_clip=1.0,
+        validation_every=1,
+        patience=None,
+        verbose=0,
+        stateful=True,
+    )
+
+    def loss(*, is_fresh: bool, shift: float) -> float:
+        model, _ = make()
+        sampler = WindowSampler(
+            SERIES, groups=2, context_length=CONTEXT_OF_TEN, patch_length=2, horizon=4
+        )
+        rows = begin(model, sampler, size=4, generator=torch.Generator().manual_seed(0))
+        rows = rows._replace(is_fresh=torch.full((4,), is_fresh))
+        windows = sampler.cut(rows.groups, rows.starts)
+        target = windows.target.clone()
+        target[:, : target.shape[1] // UNSCORED_PART] += shift
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+        run = Run(
+            model=model,
+            optimizer=optimizer,
+            schedule=torch.optim.lr_scheduler.ConstantLR(optimizer),
+            generator=torch.Generator(),
+        )
+        value, _ = _update(run, windows._replace(target=target), config=config, rows=rows)
+        return value.item()
+
+    assert loss(is_fresh=True, shift=0.0) == loss(is_fresh=True, shift=1e4)
+    assert loss(is_fresh=False, shift=0.0) != loss(is_fresh=False, shift=1e4)

@@ -123,8 +123,9 @@ def level(column: np.ndarray) -> pd.DataFrame:
 def test_a_column_of_a_high_level_streams_or_is_named(tmp_path: Path) -> None:
     """Its level is in float32 digits; what a stream cannot tell apart is refused."""
     options = {"known_future": "all", "context_length": CONTEXT, "max_steps": 30}
-    seconds = level(INDEX.as_unit("s").asi8.astype(float) % 1e6 + 2e6)
-    export(small(**options).fit(Y, seconds[:LENGTH]), tmp_path)
+    # Counts that float32 holds, about a mean that it does not.
+    counts = level(8e6 + RNG.integers(0, 20, len(INDEX)))
+    export(small(**options, learning_rate=0.01).fit(Y, counts[:LENGTH]), tmp_path)
     meter = level(1e9 + 20 * RNG.standard_normal(len(INDEX)))
     y = Y + meter.meter[:LENGTH] - 1e9
     with pytest.raises(ExportError, match="columns meter of X"):
