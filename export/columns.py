@@ -37,7 +37,7 @@ class ColumnNodes:
         self._columns = g.input(COVARIATES, (BATCH, config.n_columns))
         self._cyclic = len(config.periods)
         self._future = ""
-        if model.future_path is not None:
+        if model.head.future_path is not None:
             shape = (BATCH, config.horizon, config.n_known + self._cyclic)
             self._future = g.input(FUTURE, shape)
 

@@ -3,10 +3,11 @@
 The one thing that export and runtime share; standard library only.
 
 Inputs
-    `reading` `(batch, channels)` float32 in raw units, NaN = missing (so is an infinity, and what
-    lies 1e9 times a channel's spread off). With covariates, `covariates` `(batch, columns)`: the
-    columns at the time of the reading, raw, NaN = missing. Where some are known ahead, `future`
-    `(batch, horizon, known and cyclic columns)`: these at the times of the next readings. Then each
+    `reading` `(batch, channels)` float32 in raw units, NaN = missing (so is an infinity, what lies
+    1e9 times a channel's spread off, and with a transform what has no logarithm). With covariates,
+    `covariates` `(batch, columns)`: the columns at the time of the reading, raw, NaN = missing.
+    Where some are known ahead, `future` `(batch, horizon, known and cyclic columns)`: these at the
+    times of the next readings. Then each
     array of the state, by its name.
 Outputs
     `forecast` `(batch, horizon, channels, quantiles)` float32 in raw units; then each array of
@@ -80,6 +81,8 @@ class Contract:
         Length of the step; None where readings are counted, or a month or a working day is one.
     zone : str or None
         Time zone by whose clock the calendar goes; None where times have none.
+    transform : str or None
+        "log" or "log1p" where the graph forecasts the logarithm of y or of 1 + y.
     version : int
         Version of this contract.
     """
@@ -93,6 +96,7 @@ class Contract:
     columns: tuple[Column, ...] = ()
     seconds: float | None = None
     zone: str | None = None
+    transform: str | None = None
     version: int = VERSION
 
     @property

@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from xlstm_ts.blocks import MLSTMBlock, SLSTMBlock
+from xlstm_ts.cells import HEAD_EPSILON
 from xlstm_ts.columns import Column
+from xlstm_ts.config import OFFSETS
 from xlstm_ts.covariates import FARTHEST
 from xlstm_ts.export.builder import Builder
 from xlstm_ts.export.columns import ColumnNodes
@@ -31,6 +33,7 @@ from xlstm_ts.export.contract import (
     next_name,
 )
 from xlstm_ts.export.fold import Affine, array, fold_mlstm, fold_slstm
+from xlstm_ts.export.head import write_head
 from xlstm_ts.model import XLSTM
 from xlstm_ts.scaling import VARIANCE_FLOOR, memory
 
@@ -94,6 +97,7 @@ def build_step_graph(
         columns=columns,
         seconds=seconds,
         zone=zone,
+        transform=config.transform,
     )
     return graph.g.model({METADATA_KEY: contract.to_json()})
 
@@ -114,11 +118,16 @@ class _StepGraph:
         # A power of two near the spread: to divide by it costs no digit.
         self._unit = np.exp2(np.clip(np.round(np.log2(spread)), *UNIT_EXPONENTS))
         self._center, self._spread = center / self._unit, spread / self._unit
+        transform = self.config.transform
+        self._offset = None if transform is None else np.float32(OFFSETS[transform])
         self._columns: ColumnNodes | None = None
 
     def build(self, reading: str) -> str:
         """Write the whole step; return the name of the forecast `(B, horizon, C, Q)`."""
         g, config = self.g, self.config
+        if self._offset is not None:
+            # What has no logarithm becomes NaN or infinite, and so missing.
+            reading = g("Log", g("Add", reading, self._offset) if self._offset else reading)
         if config.n_columns:
             self._columns = ColumnNodes(g, self.model)
         value, observed = self._read(reading)
@@ -139,9 +148,7 @@ class _StepGraph:
             else:
                 slstm = cast("SLSTMBlock", block)
                 x = self._slstm_block(f"block{j}", slstm, x, tokens=(present, absent))
-        forecast = self._head(x)
-        if self.model.linear_path is not None:
-            forecast = g("Add", forecast, self._linear_path(scaled, self.model.linear_path))
+        forecast = write_head(g, self.model.head, x, scaled=scaled, columns=self._columns)
         return self._unscale(forecast, mean=g("Sub", value, deviation), scale=scale)
 
     def _carry(
@@ -243,6 +250,8 @@ class _StepGraph:
         layer = Affine(np.concatenate((values, -gaps)), array(self.model.embed.bias) + gaps.sum(0))
         present = marks if patch * channels == 1 else g("ReduceMax", marks, axes=[1], keepdims=1)
         x = self._affine(g("Concat", scaled, marks, axis=1), layer)
+        if self.model.channel is not None:
+            x = self._with_groups(x, array(self.model.channel))
         if self._columns is not None:
             added, there = self._columns.embed(self._window)
             x = self._with_stream("Add", x, added, width=config.d_model)
@@ -259,6 +268,12 @@ class _StepGraph:
             for part, count in ((rows, groups), (stream, 1))
         )
         return g("Reshape", g(operator, *parts), np.array([-1, width]))
+
+    def _with_groups(self, rows: str, vectors: NDArray[np.float64]) -> str:
+        """Add to rows `(B * G, E)` a constant `(G, E)` of their groups."""
+        g, width = self.g, self.config.d_model
+        x = g("Add", g("Reshape", rows, np.array([-1, *vectors.shape])), vectors)
+        return g("Reshape", x, np.array([-1, width]))
 
     def _rows(self, window: str) -> str:
         """Lay out what belongs to channels by rows: `(B, C)` or `(B, C, P)` to `(rows, ...)`."""
@@ -344,47 +359,17 @@ class _StepGraph:
 
     def _head_norm(self, h: str, dim: int, width: int) -> str:
         """Write the norm of each head, without its gain, and join the heads."""
-        normed = self.g("LayerNormalization", h, np.ones(dim), axis=-1, epsilon=1e-5)
+        normed = self.g("LayerNormalization", h, np.ones(dim), axis=-1, epsilon=HEAD_EPSILON)
         return self.g("Reshape", normed, np.array([-1, width]))
 
-    def _head(self, x: str) -> str:
-        """Write the scaled quantiles `(B, horizon, C, Q)`, in order by construction."""
-        g, config = self.g, self.config
-        head = Affine(array(self.model.head.weight).T, array(self.model.head.bias))
-        levels = len(config.quantiles)
-        shape = (config.groups, config.horizon, config.group_channels, levels)
-        x = self._norm(x, self.model.norm)
-        out = self._affine(x, head)
-        if self._columns is not None and self.model.future_path is not None:
-            out = self._columns.add_future(out, x, self.model.future_path)
-        raw = self._channels_last(out, shape)
-        if levels == 1:
-            return raw
-        # The median, and the gaps of the levels between: both by one product.
-        both = g("Concat", raw, g("Softplus", raw), axis=3)
-        median = np.zeros((levels, levels))
-        median[config.median] = 1
-        return g("MatMul", both, np.concatenate((median, array(self.model.ordering))))
-
-    def _channels_last(self, rows: str, shape: tuple[int, ...]) -> str:
-        """Lay out `(rows, horizon * C / G * Q)` as `(B, horizon, C, Q)`."""
-        g, (groups, horizon, channels, levels) = self.g, shape
-        if groups == 1:
-            return g("Reshape", rows, np.array([-1, horizon, channels, levels]))
-        # Independent channels are the groups.
-        parts = g("Reshape", rows, np.array([-1, groups, horizon, levels]))
-        return g("Transpose", parts, perm=[0, 2, 1, 3])
-
-    def _linear_path(self, scaled: str, layer: nn.Linear) -> str:
-        g, config = self.g, self.config
-        path = g("MatMul", self._last(scaled, config.linear_length), array(layer.weight).T)
-        path = g("Transpose", path, perm=[0, 2, 1])
-        return g("Reshape", path, np.array([-1, config.horizon, config.n_channels, 1]))
-
     def _unscale(self, forecast: str, *, mean: str, scale: str) -> str:
-        """Write the forecast in raw units."""
+        """Write the forecast in raw units, with the transform undone."""
         g = self.g
         shape = np.array([-1, 1, self.config.n_channels, 1])
         mean, scale = (g("Reshape", part, shape) for part in (mean, scale))
         forecast = g("Add", g("Mul", forecast, scale), mean)
-        return g("Mul", forecast, self._unit[:, None])
+        forecast = g("Mul", forecast, self._unit[:, None])
+        if self._offset is None:
+            return forecast
+        forecast = g("Exp", forecast)
+        return g("Sub", forecast, self._offset) if self._offset else forecast

@@ -20,6 +20,7 @@ from xlstm_ts.files import atomic_path
 from xlstm_ts.model import XLSTM
 from xlstm_ts.panels import TimeSeries
 from xlstm_ts.steps import fixed_step
+from xlstm_ts.transforms import transformed
 from xlstm_ts.units import find_units
 
 if TYPE_CHECKING:
@@ -94,5 +95,5 @@ def _of_series(forecaster: XLSTMForecaster, key: Hashable) -> tuple[XLSTM, TimeS
         model = copy.deepcopy(model)
         if np.isnan(context.values).all(0).any():
             raise ValueError(f"Series {key!r} has a channel without a reading in its context.")
-        model.set_units(*find_units(context.values))
+        model.set_units(*find_units(transformed(context.values, model.config.transform)))
     return model, context

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from xlstm_ts.exceptions import ExportError
 from xlstm_ts.model import XLSTM
 from xlstm_ts.streaming import StreamModel
+from xlstm_ts.transforms import restored, transformed
 
 STEPS = 2000
 TOLERANCE = 1e-4
@@ -83,12 +84,14 @@ def _check(
 ) -> Parity:
     rng = np.random.default_rng(0)
     center, spread = (part.cpu().double().numpy() for part in (model.center, model.spread))
+    transform = model.config.transform
     random = center + spread * _wander(rng, (STEPS, len(spread)))
     random[rng.random(random.shape) < MISSING_SHARE] = np.nan
     quarter = STEPS // 4
     random[quarter : quarter + LONG_GAP] = np.nan
     random[2 * quarter : 2 * quarter + LONG_GAP] = random[2 * quarter]  # a stuck sensor
     random[3 * quarter :] += LEVEL_SHIFT * spread
+    random = restored(random, transform)
     real = np.resize(readings, (STEPS, len(spread)))
     beside = np.resize(columns, (STEPS + model.config.horizon, columns.shape[1]))
     # Made-up columns have digits that a stream can be told; real ones may have more, and those that
@@ -183,7 +186,7 @@ def worst_errors(
     # Any values: what is static is laid out with the other columns here.
     static = {c.name: c.category or 0 for c in graph.contract.columns if c.role == "static"}
     stream, state = graph.create_stream(static=static), truth.initial_state(1)
-    horizon = model.config.horizon
+    horizon, transform = model.config.horizon, model.config.transform
     if columns is None:
         columns = np.empty((len(readings) + horizon, 0))
     # The digits that a column loses in float32 count, unlike those of readings: a stream of these
@@ -207,5 +210,6 @@ def worst_errors(
                 for t in range(start, stop)
             ]
         )
-        errors.append((np.abs(got - expected[0].numpy()) / scale[:, None, :, None]).max((1, 2, 3)))
+        wrong = np.abs(transformed(got, transform) - transformed(expected[0].numpy(), transform))
+        errors.append((wrong / scale[:, None, :, None]).max((1, 2, 3)))
     return np.concatenate(errors)

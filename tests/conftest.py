@@ -36,6 +36,7 @@ CONFIGS: dict[str, dict[str, object]] = {
     "no blocks": {"blocks": "", "patch_length": 2, "linear_length": 5},
     "point": {"blocks": "s", "quantiles": (0.5,), "expansion": 2},
     "many quantiles": {"patch_length": 2, "quantiles": (0.05, 0.2, 0.6, 0.9), "channels": "mixed"},
+    "channel embedding": {"patch_length": 3, "channel_embedding": True, "n_known": 1},
     "past columns": {"n_past": 2},
     "calendar alone": {"patch_length": 2, "periods": (12,), "n_static": 1},
     "known columns": {"patch_length": 3, "n_known": 1, "n_static": 2, "periods": (7,)},

@@ -13,7 +13,8 @@ ROOT = Path(__file__).parents[1]
 ROOMS = ("kernels", "export", "datasets")
 LEAVES = {"xlstm_ts.exceptions", "xlstm_ts.checks", "xlstm_ts.columns"}
 MODEL = {f"xlstm_ts.{name}" for name in (
-    "config", "state", "scaling", "cells", "blocks", "covariates", "patches", "phases", "model",
+    "config", "state", "scaling", "cells", "blocks", "covariates", "patches", "phases", "readings",
+    "head", "model",
 )}  # fmt: skip
 OPS = {"xlstm_ts.kernels.ops", "xlstm_ts.kernels.states"}
 HEAVY = {
@@ -37,6 +38,8 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "xlstm_ts.covariates": (MODEL, {"torch"}),
     "xlstm_ts.patches": (MODEL, {"torch"}),
     "xlstm_ts.phases": (MODEL, {"torch"}),
+    "xlstm_ts.readings": (MODEL, {"torch"}),
+    "xlstm_ts.head": (MODEL, {"torch"}),
     "xlstm_ts.model": (MODEL, {"torch"}),
     "xlstm_ts.losses": (set(), {"torch"}),
     "xlstm_ts.windows": (set(), {"torch"}),
@@ -69,11 +72,14 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         {"pandas"},
     ),
     "xlstm_ts.statics": ({"xlstm_ts.panels"}, {"pandas"}),
-    "xlstm_ts.units": ({"xlstm_ts.panels"}, set()),
+    "xlstm_ts.transforms": ({"xlstm_ts.config", "xlstm_ts.panels"}, set()),
+    "xlstm_ts.units": (
+        {"xlstm_ts.config", "xlstm_ts.panels", "xlstm_ts.transforms"}, set(),
+    ),
     "xlstm_ts.calibration": ({"xlstm_ts.panels"}, set()),
     "xlstm_ts.seasons": ({"xlstm_ts.panels", "xlstm_ts.steps"}, {"pandas"}),
     "xlstm_ts.evaluation": (
-        {"xlstm_ts.model", "xlstm_ts.panels", "xlstm_ts.units"},
+        {f"xlstm_ts.{name}" for name in ("config", "model", "panels", "transforms", "units")},
         {"torch", "pandas"},
     ),
     "xlstm_ts.metrics": (set(), {"sklearn"}),
@@ -84,7 +90,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
             f"xlstm_ts.{name}"
             for name in (
                 "evaluation", "exogenous", "frames", "metrics", "origins", "panels", "results",
-                "statics",
+                "statics", "transforms",
             )
         },
         {"pandas", "sklearn"},
@@ -115,7 +121,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
             f"xlstm_ts.{name}"
             for name in (
                 "calibration", "evaluation", "exogenous", "frames", "model", "panels", "statics",
-                "steps",
+                "steps", "transforms",
             )
         },
         {"pandas", "sklearn"},
@@ -125,7 +131,8 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
             f"xlstm_ts.{name}"
             for name in (
                 "persistence", "calibration", "compute", "config", "exogenous", "frames", "model",
-                "panels", "plans", "prediction", "runs", "statics", "training", "units",
+                "panels", "plans", "prediction", "runs", "statics", "training", "transforms",
+                "units",
             )
         },
         {"torch", "sklearn"},
@@ -156,12 +163,23 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         set(),
     ),
     "xlstm_ts.export.graph": (
-        MODEL | {f"xlstm_ts.export.{name}" for name in ("builder", "columns", "contract", "fold")},
+        MODEL
+        | {
+            f"xlstm_ts.export.{name}"
+            for name in ("builder", "columns", "contract", "fold", "head")
+        },
         {"onnx", "torch"},
     ),
-    "xlstm_ts.export.parity": ({"xlstm_ts.model", "xlstm_ts.streaming"}, {"torch"}),
+    "xlstm_ts.export.head": (
+        MODEL | {f"xlstm_ts.export.{name}" for name in ("builder", "columns", "fold")}, {"torch"},
+    ),
+    "xlstm_ts.export.parity": (
+        {"xlstm_ts.model", "xlstm_ts.streaming", "xlstm_ts.transforms"}, {"torch"},
+    ),
     "xlstm_ts.export.onnx": (
-        {f"xlstm_ts.{name}" for name in ("files", "export", "model", "panels", "steps", "units")}
+        {f"xlstm_ts.{name}" for name in (
+            "files", "export", "model", "panels", "steps", "transforms", "units",
+        )}
         | {"xlstm_ts"},
         {"onnx", "sklearn", "torch"},
     ),

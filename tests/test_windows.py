@@ -32,6 +32,7 @@ def test_targets_follow_their_tokens(patch: int, horizon: int, groups: int, chan
     assert (windows.value.diff(dim=1) == 1).all()
     first = windows.value[:, 0, 0]
     assert (first % CHANNEL).max() <= 60 - 12 - horizon
+    torch.testing.assert_close(windows.groups * (channels // groups), (first // CHANNEL).long())
     owners = (first // CHANNEL).unique().tolist()
     assert owners == list(range(0, channels, channels // groups))
 

@@ -22,6 +22,7 @@ from xlstm_ts.origins import Start, cut, find_origins
 from xlstm_ts.panels import Floats, LongColumns, Panel, TimeSeries
 from xlstm_ts.results import Backtest
 from xlstm_ts.statics import Static
+from xlstm_ts.transforms import check_domain
 
 if TYPE_CHECKING:
     from xlstm_ts.forecaster import XLSTMForecaster
@@ -193,6 +194,7 @@ def _roll(
 ) -> tuple[XLSTMForecaster, Floats]:
     """Return the estimator of the first fit, and the quantiles from every origin."""
     first = fitted = fit.on(cut(panel, [each[0] for each in origins]))
+    check_domain(panel, first.model_.config.transform)
     windows = np.arange(max(map(len, origins)))
     size = 1 if refit else BATCH
     parts: list[list[Floats]] = [[] for _ in origins]

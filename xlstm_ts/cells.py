@@ -19,6 +19,9 @@ from xlstm_ts.state import State, StateField
 # normaliser sits on its floor, rounding is not blown up by its changes of sign.
 FORGET_BIAS = (3.0, 6.0)
 INPUT_BIAS = -5.0
+# Added to the variance inside a head: a head that says nearly nothing is not blown up to size one,
+# and its rounding in float32 with it.
+HEAD_EPSILON = 1e-4
 
 
 class CausalConv(nn.Module):
@@ -50,7 +53,8 @@ class HeadNorm(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         """Normalise `h` `(..., H, D)` over D and join the heads: `(..., H * D)`."""
-        return F.layer_norm(h, h.shape[-1:]).flatten(-2) * self.weight
+        normed = F.layer_norm(h, h.shape[-1:], eps=HEAD_EPSILON)
+        return normed.flatten(-2) * self.weight
 
 
 class MLSTMCell(nn.Module):

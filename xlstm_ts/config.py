@@ -9,6 +9,9 @@ from typing import Literal
 from xlstm_ts.checks import check_fraction, check_integer, check_number, check_real
 
 Channels = Literal["independent", "mixed"]
+Transform = Literal["log", "log1p"] | None
+# What is added to a reading before the logarithm.
+OFFSETS = {"log": 0.0, "log1p": 1.0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +30,8 @@ class XLSTMConfig:
         Readings in one token.
     channels : {"independent", "mixed"}
         Whether each channel runs alone through the shared weights or all share one token.
+    channel_embedding : bool
+        Whether each of independent channels adds a learned vector of its own to its tokens.
     blocks : str
         One letter a block, from the first to the last: "m" is mLSTM, "s" is sLSTM. Without blocks
         a forecast follows from the last patch and the linear path alone.
@@ -45,6 +50,9 @@ class XLSTMConfig:
         is older is forgotten exponentially.
     dropout : float
         Share of activations dropped in training.
+    transform : {"log", "log1p"} or None
+        What readings go through before anything else, and forecasts back: log(y) of readings above
+        0, or log(1 + y) of readings above -1. A reading that has no logarithm is missing.
     n_past, n_known, n_static : int
         Columns beside the readings (see `xlstm_ts.covariates`): numbers known up to now, numbers
         known a horizon ahead too, and numbers that never change.
@@ -62,6 +70,7 @@ class XLSTMConfig:
     quantiles: tuple[float, ...] = (0.1, 0.5, 0.9)
     patch_length: int = 1
     channels: Channels = "independent"
+    channel_embedding: bool = False
     blocks: str = "mm"
     d_model: int = 64
     n_heads: int = 4
@@ -70,6 +79,7 @@ class XLSTMConfig:
     linear_length: int = 0
     scaling_span: float = 168.0
     dropout: float = 0.0
+    transform: Transform = None
     n_past: int = 0
     n_known: int = 0
     n_static: int = 0
@@ -96,6 +106,12 @@ class XLSTMConfig:
         check_fraction("dropout", self.dropout)
         if self.channels not in ("independent", "mixed"):
             raise ValueError(f"`channels` must be 'independent' or 'mixed', got {self.channels!r}.")
+        if not isinstance(self.channel_embedding, bool):
+            raise ValueError(
+                f"`channel_embedding` must be True or False, got {self.channel_embedding!r}."
+            )
+        if self.transform is not None and self.transform not in OFFSETS:
+            raise ValueError(f"`transform` must be 'log', 'log1p' or None, got {self.transform!r}.")
         if not isinstance(self.blocks, str) or set(self.blocks) - {"m", "s"}:
             raise ValueError(
                 f"`blocks` must be a word over 'm' (mLSTM) and 's' (sLSTM), got {self.blocks!r}."

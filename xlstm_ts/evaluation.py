@@ -9,13 +9,14 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from xlstm_ts.config import Transform
 from xlstm_ts.exceptions import SeriesError
 from xlstm_ts.model import XLSTM
 from xlstm_ts.panels import Floats, TimeSeries
-from xlstm_ts.units import Units, find_units
+from xlstm_ts.transforms import transformed
+from xlstm_ts.units import find_units
 
 BATCH = 256
-UNCHANGED = Units(np.zeros((1, 1)), np.ones((1, 1)))
 
 
 def rolling_forecasts(
@@ -58,16 +59,24 @@ def rolling_forecasts(
         for start in range(0, len(origins), BATCH):
             now = origins[start : start + BATCH]
             part = windows[now]
-            units = find_units(part) if own_units else UNCHANGED
-            readings = torch.as_tensor(units.standardise(part), device=device)
+            readings = torch.as_tensor(part, device=device)
             beside = None if columns is None else torch.as_tensor(columns[now], device=device)
-            forecast = model.forecast(readings, beside).cpu().double().numpy()
+            units = _units(part, model.config.transform, device) if own_units else None
+            forecast = model.forecast(readings, beside, units).cpu().numpy()
             if own_units:  # nothing tells the level of a window without a reading
                 silent = np.asarray(np.isnan(part).all(1))
                 forecast[silent[:, None].repeat(forecast.shape[1], 1)] = np.nan
-            center, spread = (each[..., None] for each in units)
-            forecasts.append(forecast * spread + center)
+            forecasts.append(forecast)
     return np.concatenate(forecasts)
+
+
+def _units(
+    windows: Floats, transform: Transform, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return center and spread of each window, `(N, C)`."""
+    units = find_units(transformed(windows, transform))
+    center, spread = (torch.as_tensor(part[:, 0], device=device) for part in units)
+    return center, spread
 
 
 def _windows(values: Floats, length: int, *, before: int, after: int = 0) -> Floats:

@@ -17,16 +17,16 @@ from sklearn.utils.validation import check_is_fitted
 from xlstm_ts import persistence
 from xlstm_ts.calibration import calibrate_tails
 from xlstm_ts.compute import find_device, seeded
-from xlstm_ts.config import Channels
+from xlstm_ts.config import Channels, Transform
 from xlstm_ts.exogenous import Exogenous, KnownFuture, learn
 from xlstm_ts.frames import read_panel
 from xlstm_ts.model import XLSTM
-from xlstm_ts.panels import Panel
 from xlstm_ts.plans import plan_fit, plan_partial_fit
 from xlstm_ts.prediction import Prediction, Series
 from xlstm_ts.runs import Record
 from xlstm_ts.statics import Static
 from xlstm_ts.training import Callback, train
+from xlstm_ts.transforms import check_domain
 from xlstm_ts.units import Units, restandardise, standardise
 
 
@@ -48,6 +48,9 @@ class XLSTMForecaster(Prediction, BaseEstimator):  # type: ignore[misc]
         without times, of the autocorrelation: alignment with the season is the strongest choice.
     channels : {"independent", "mixed"}, default="independent"
         Whether each channel is forecast from itself, with shared weights, or from all.
+    channel_embedding : bool, default=False
+        Whether independent channels, alike as they are to the shared weights, are told apart by a
+        learned vector each.
     blocks : str, default="mm"
         The stack: "m" is an mLSTM, "s" an sLSTM block; "" leaves the linear parts alone.
     d_model, n_heads : int, default=64, 4
@@ -61,6 +64,9 @@ class XLSTMForecaster(Prediction, BaseEstimator):  # type: ignore[misc]
         Span of the causal mean and scale in readings. "auto" takes seven seasons.
     dropout : float, default=0.2
         Share of activations dropped in training.
+    transform : {"log", "log1p"} or None, default=None
+        Forecast the logarithm of readings above 0, or of 1 + y of readings above -1: for what
+        varies by percent, as sales and loads of many sizes do.
     max_steps, batch_size : int, default=1000, 64
         Steps of the optimiser, and windows in each.
     learning_rate, weight_decay, gradient_clip : float, default=1e-3, 0.01, 1.0
@@ -146,6 +152,7 @@ class XLSTMForecaster(Prediction, BaseEstimator):  # type: ignore[misc]
         context_length: int | Literal["auto"] = "auto",
         patch_length: int | Literal["auto"] = "auto",
         channels: Channels = "independent",
+        channel_embedding: bool = False,
         blocks: str = "mm",
         d_model: int = 64,
         n_heads: int = 4,
@@ -153,6 +160,7 @@ class XLSTMForecaster(Prediction, BaseEstimator):  # type: ignore[misc]
         linear_length: int = 0,
         scaling_span: float | Literal["auto"] = "auto",
         dropout: float = 0.2,
+        transform: Transform = None,
         max_steps: int = 1000,
         batch_size: int = 64,
         learning_rate: float = 1e-3,
@@ -178,6 +186,7 @@ class XLSTMForecaster(Prediction, BaseEstimator):  # type: ignore[misc]
         self.context_length = context_length
         self.patch_length = patch_length
         self.channels = channels
+        self.channel_embedding = channel_embedding
         self.blocks = blocks
         self.d_model = d_model
         self.n_heads = n_heads
@@ -185,6 +194,7 @@ class XLSTMForecaster(Prediction, BaseEstimator):  # type: ignore[misc]
         self.linear_length = linear_length
         self.scaling_span = scaling_span
         self.dropout = dropout
+        self.transform = transform
         self.max_steps = max_steps
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -247,7 +257,8 @@ class XLSTMForecaster(Prediction, BaseEstimator):  # type: ignore[misc]
             panel, X, static, known_future=self.known_future, calendar=self.calendar, long=long
         )
         plan = plan_fit(self, panel, covariates)
-        standard, units = standardise(panel, n_train=plan.n_train)
+        check_domain(panel, plan.model.transform)
+        standard, units = standardise(panel, n_train=plan.n_train, transform=plan.model.transform)
         tables = [covariates.table(one) for one in panel]
         with seeded(self.random_state) as generator:
             model = XLSTM(plan.model)
@@ -342,10 +353,11 @@ class XLSTMForecaster(Prediction, BaseEstimator):  # type: ignore[misc]
         panel = self.context_.extended(new)
         model = copy.deepcopy(self.model_)
         units = None if self.pooled_ else Units(*model.units)
+        standard = restandardise(panel, units, transform=model.config.transform)
         with seeded(self.random_state) as generator:
             history = train(
                 model,
-                [torch.as_tensor(one).float() for one in restandardise(panel, units)],
+                [torch.as_tensor(one).float() for one in standard],
                 columns=[torch.as_tensor(self.covariates_.table(one)) for one in panel],
                 n_train=[len(one) for one in panel],
                 config=plan_partial_fit(self, context_length=self.context_length_),
@@ -384,9 +396,3 @@ class XLSTMForecaster(Prediction, BaseEstimator):  # type: ignore[misc]
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         return tags
-
-    def _read_new(self, y: Series, X: Exogenous | None, static: Static | None) -> Panel:
-        long, known = self._long_columns(), self.context_
-        panel = read_panel(y, long=long, known=known, may_be_silent=True)
-        panel = known.bridged(panel, name="y")
-        return self.covariates_.attach(panel, X, static, long=long, known=known)

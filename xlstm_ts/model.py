@@ -20,9 +20,11 @@ from torch.nn import functional as F
 
 from xlstm_ts.blocks import Block, build_block
 from xlstm_ts.config import XLSTMConfig
-from xlstm_ts.covariates import CovariateEncoder, FuturePath, features_now, standardise
+from xlstm_ts.covariates import CovariateEncoder, features_now
+from xlstm_ts.head import ForecastHead
 from xlstm_ts.patches import Recent, scaled, windows
 from xlstm_ts.phases import advance, run, unroll
+from xlstm_ts.readings import ReadingUnits
 from xlstm_ts.scaling import Scaling, causal_scaling, scaling_step
 from xlstm_ts.state import State, StateField, initial_state
 
@@ -47,36 +49,27 @@ class XLSTM(nn.Module):
     center: Tensor
     spread: Tensor
     levels: Tensor
-    ordering: Tensor
 
     def __init__(self, config: XLSTMConfig) -> None:
         super().__init__()
         self.config = config
         width, channels = config.d_model, config.group_channels
-        outputs = config.horizon * channels * len(config.quantiles)
         patch = config.patch_length * (channels + config.n_past + config.n_known)
         # A level far above its spread would lose the spread in float32.
         self.register_buffer("center", torch.zeros(config.n_channels, dtype=torch.float64))
         self.register_buffer("spread", torch.ones(config.n_channels, dtype=torch.float64))
         self.register_buffer("levels", torch.tensor(config.quantiles), persistent=False)
-        self.register_buffer("ordering", _ordering(config), persistent=False)
         self.covariates = CovariateEncoder(config)
         self.embed = nn.Linear(2 * patch + features_now(config), width)
-        self.blocks = nn.ModuleList(build_block(letter, config) for letter in config.blocks)
-        self.norm = nn.LayerNorm(width, bias=False)
-        self.head = nn.Linear(width, outputs)
-        self.linear_path = (
-            nn.Linear(config.linear_length, config.horizon, bias=False)
-            if config.linear_length
-            else None
+        self.channel = (
+            nn.Parameter(torch.zeros(config.groups, width)) if config.channel_embedding else None
         )
-        self.future_path = FuturePath(config) if config.n_known or config.periods else None
+        self.blocks = nn.ModuleList(build_block(letter, config) for letter in config.blocks)
+        self.head = ForecastHead(config)
         self.dropout = nn.Dropout(config.dropout)
         with torch.no_grad():
             # A gap means "at the mean" until training data with gaps say otherwise.
             self.embed.weight[:, patch : 2 * patch] = 0
-            if self.linear_path is not None:
-                self.linear_path.weight.zero_()
 
     @torch.no_grad()
     def set_units(self, center: NDArray[np.float64], spread: NDArray[np.float64]) -> None:
@@ -105,7 +98,7 @@ class XLSTM(nn.Module):
 
     def initial_state(self, batch: int = 1) -> State:
         """Return the state of `batch` streams that have seen nothing."""
-        weight = self.head.weight
+        weight = self.embed.weight
         return initial_state(self.state_fields(), batch, dtype=weight.dtype, device=weight.device)
 
     def forward(
@@ -143,11 +136,11 @@ class XLSTM(nn.Module):
             for past, part in zip(buffer, (value, observed), strict=True)
         )
         recent = windows(value, observed, self.config.buffer_length, stride=1)
-        x, mask = self._tokens(recent, scalings, now)
+        x, mask = self._tokens(recent, scalings, now, self._groups(batch))
         x, cells = unroll(self.blocks, x, mask, cells, period=self.config.patch_length)
         new = (*(part[:, -1] for part in (*scalings, *recent)), *cells)
         ahead = self._ahead(self.covariates.ahead(columns)[:, 1:], stride=1)
-        forecast = self._unfold(self._forecast(x, recent, scalings, ahead), like=readings)
+        forecast = self._unfold(self.head(x, recent, scalings, ahead), like=readings)
         return forecast, tuple(part.unflatten(0, (batch, -1)) for part in new)
 
     def scale(self, readings: Tensor, state: State | None = None) -> Tensor:
@@ -163,7 +156,7 @@ class XLSTM(nn.Module):
         Returns
         -------
         Tensor
-            Scales `(B, T, C)` in raw units.
+            Scales `(B, T, C)` in raw units; with a transform on the scale of that.
         """
         batch = readings.shape[0]
         state = self.initial_state(batch) if state is None else state
@@ -218,15 +211,20 @@ class XLSTM(nn.Module):
             for past, part in zip(buffer, (value, observed), strict=True)
         ]
         recent = Recent(*(part.unsqueeze(1) for part in buffer))
-        x, mask = self._tokens(recent, scalings, now)
+        x, mask = self._tokens(recent, scalings, now, self._groups(batch))
         x, cells = advance(self.blocks, x[:, 0], mask[:, 0], cells)
         new = (*scaling, *buffer, *cells)
         ahead = self._ahead(future, stride=1)
-        out = self._forecast(x.unsqueeze(1), recent, scalings, ahead)
+        out = self.head(x.unsqueeze(1), recent, scalings, ahead)
         forecast = self._unfold(out, like=reading)
         return forecast[:, 0], tuple(part.unflatten(0, (batch, -1)) for part in new)
 
-    def forecast(self, readings: Tensor, covariates: Tensor | None = None) -> Tensor:
+    def forecast(
+        self,
+        readings: Tensor,
+        covariates: Tensor | None = None,
+        units: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
         """Forecast from the end of each window, from a cold start.
 
         Parameters
@@ -235,6 +233,8 @@ class XLSTM(nn.Module):
             Windows of raw readings `(B, T, C)`, T at least 1; NaN is missing.
         covariates : Tensor, optional
             Raw columns `(B, T + H, K)`, as for `forward`.
+        units : tuple of Tensor, optional
+            Center and spread of each window `(B, C)` in place of those of the model.
 
         Returns
         -------
@@ -243,12 +243,13 @@ class XLSTM(nn.Module):
         """
         missing = -readings.shape[1] % self.config.patch_length
         before = (0, 0, missing, 0)
-        value, observed = self._fold(F.pad(readings, before, value=torch.nan))
+        value, observed = self._fold(F.pad(readings, before, value=torch.nan), units)
         if covariates is not None:
             covariates = F.pad(covariates, before, value=torch.nan)
             covariates = covariates.repeat_interleave(self.config.groups, 0)
-        forecasts, _ = self.forward_patches(value, observed, covariates, last=True)
-        return self._unfold(forecasts, like=readings)[:, 0]
+        groups = self._groups(len(readings))
+        forecasts, _ = self.forward_patches(value, observed, covariates, groups=groups, last=True)
+        return self._unfold(forecasts, like=readings, units=units)[:, 0]
 
     def forward_patches(
         self,
@@ -257,6 +258,7 @@ class XLSTM(nn.Module):
         covariates: Tensor | None = None,
         state: State | None = None,
         *,
+        groups: Tensor | None = None,
         last: bool = False,
     ) -> tuple[Tensor, State]:
         """Forecast at the end of each whole patch: the path of training.
@@ -270,6 +272,8 @@ class XLSTM(nn.Module):
             Raw columns `(S, T + H, K)`, as for `forward`.
         state : State, optional
             What an earlier call left, to go on from; none is a cold start, `patch_state`.
+        groups : Tensor, optional
+            Which group of channels each sequence is of, `(S,)`; without it all are of the first.
         last : bool
             Whether to forecast from the last patch alone: then there is one.
 
@@ -291,7 +295,8 @@ class XLSTM(nn.Module):
             torch.cat(parts, 1) for parts in zip(past, (value, observed), strict=True)
         )
         recent = windows(value, observed, config.buffer_length, stride=patch)
-        x, mask = self._tokens(recent, ends, now[:, patch - 1 :: patch])
+        groups = value.new_zeros(rows, dtype=torch.long) if groups is None else groups
+        x, mask = self._tokens(recent, ends, now[:, patch - 1 :: patch], groups)
         x, cells = run(self.blocks, x, mask, cells)
         first = length if last else patch
         if last:
@@ -300,7 +305,7 @@ class XLSTM(nn.Module):
         ahead = self._ahead(self.covariates.ahead(covariates)[:, first:], stride=patch)
         left = (part[:, length:] for part in (value, observed))
         new = (*(part[:, -1] for part in scalings), *left, *cells)
-        return self._forecast(x, recent, ends, ahead), new
+        return self.head(x, recent, ends, ahead), new
 
     def patch_state(self, rows: int) -> State:
         """Return the state of sequences that have seen nothing, for `forward_patches`."""
@@ -310,14 +315,12 @@ class XLSTM(nn.Module):
         parts = (*start[0], *past, *cells)
         return tuple(part.expand(rows, *part.shape[1:]) for part in parts)
 
-    def _fold(self, readings: Tensor) -> tuple[Tensor, Tensor]:
-        """Standardise `(B, T, C)` and split it into groups: values and marks `(S, T, G)`."""
-        dtype = self.head.weight.dtype
-        parts = standardise(readings, self.center, self.spread, dtype=dtype)
-        groups = self.config.groups
-        folded = (part.unflatten(2, (groups, -1)).transpose(1, 2).flatten(0, 1) for part in parts)
-        value, observed = folded
-        return value, observed
+    def _fold(
+        self, readings: Tensor, units: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        units = units or (self.center, self.spread)
+        folding = ReadingUnits(self.config.transform, *units)
+        return folding.fold(readings, groups=self.config.groups, dtype=self.embed.weight.dtype)
 
     def _beside(
         self, value: Tensor, observed: Tensor, columns: Tensor
@@ -334,58 +337,35 @@ class XLSTM(nn.Module):
 
         Of those `stride` apart: `(S, N, H, ...)`.
         """
-        if self.future_path is None:
+        if self.head.future_path is None:
             return None
-        known = self.covariates.encode_ahead(columns, dtype=self.head.weight.dtype)
-        ahead: Tensor = self.future_path.ahead(known)
+        known = self.covariates.encode_ahead(columns, dtype=self.embed.weight.dtype)
+        ahead: Tensor = self.head.future_path.ahead(known)
         return ahead.unfold(1, self.config.horizon, stride).transpose(2, 3)
 
-    def _unfold(self, forecast: Tensor, *, like: Tensor) -> Tensor:
-        """Join groups `(S, N, H, G, Q)` to channels `(B, N, H, C, Q)`, in the readings' units."""
-        joined = forecast.unflatten(0, (len(like), -1)).movedim(1, 3).flatten(3, 4)
-        return (joined * self.spread.unsqueeze(-1) + self.center.unsqueeze(-1)).to(like.dtype)
+    def _unfold(
+        self, forecast: Tensor, *, like: Tensor, units: tuple[Tensor, Tensor] | None = None
+    ) -> Tensor:
+        units = units or (self.center, self.spread)
+        return ReadingUnits(self.config.transform, *units).unfold(forecast, like=like)
 
     def _split(self, state: list[Tensor]) -> tuple[Scaling, list[Tensor], State]:
         cells = N_SCALING + N_BUFFER
         return Scaling(*state[:N_SCALING]), state[N_SCALING:cells], tuple(state[cells:])
 
-    def _tokens(self, recent: Recent, scaling: Scaling, now: Tensor) -> tuple[Tensor, Tensor]:
+    def _groups(self, batch: int) -> Tensor:
+        """Return which group of channels each of the sequences of a batch is of, `(S,)`."""
+        return torch.arange(self.config.groups, device=self.center.device).repeat(batch)
+
+    def _tokens(
+        self, recent: Recent, scaling: Scaling, now: Tensor, groups: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Embed the patch at each position: tokens `(S, N, E)` and which hold a reading."""
         value, observed = (part[:, :, -self.config.patch_length :] for part in recent)
         patch = scaled(value, observed, scaling)
         # Neither level nor scale is a feature: the forecast of a * y + b is that of y, scaled.
         features = torch.cat((patch.flatten(2), 1 - observed.flatten(2), now), 2)
-        return self.dropout(self.embed(features)), observed.flatten(2).amax(2) > 0
-
-    def _forecast(
-        self, x: Tensor, recent: Recent, scaling: Scaling, ahead: Tensor | None
-    ) -> Tensor:
-        """Return head plus other paths, in the units of the readings: `(S, N, H, G, Q)`."""
-        config = self.config
-        x = self.norm(x)
-        raw = self.head(x).unflatten(2, (config.horizon, -1))
-        if self.future_path is not None:
-            raw = raw + self.future_path(x, ahead)
-        raw = raw.unflatten(3, (config.group_channels, len(config.quantiles)))
-        ordered = raw[..., config.median, None] + F.softplus(raw) @ self.ordering
-        if self.linear_path is not None:
-            value, observed = (
-                part[:, :, -config.linear_length :, : config.group_channels] for part in recent
-            )
-            path = self.linear_path(scaled(value, observed, scaling).transpose(2, 3))
-            ordered = ordered + path.transpose(2, 3).unsqueeze(-1)
-        scale, mean = (part[:, :, None, :, None] for part in (scaling.scale, scaling.mean))
-        return ordered * scale + mean
-
-
-def _ordering(config: XLSTMConfig) -> Tensor:
-    """Return the signs that turn positive gaps into levels above and below the median.
-
-    Level j is the median plus the gaps of the levels between: no two quantiles can cross.
-    """
-    levels, median = len(config.quantiles), config.median
-    signs = torch.zeros(levels, levels)
-    for level in range(levels):
-        signs[median + 1 : level + 1, level] = 1
-        signs[level:median, level] = -1
-    return signs
+        x = self.embed(features)
+        if self.channel is not None:
+            x = x + self.channel[groups].unsqueeze(1)
+        return self.dropout(x), observed.flatten(2).amax(2) > 0

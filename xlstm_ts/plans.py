@@ -92,9 +92,12 @@ def _model_config(
 ) -> XLSTMConfig:
     patch, span = forecaster.patch_length, forecaster.scaling_span
     usual_span = SPAN_SEASONS * season if season > 1 else SPAN_WITHOUT_SEASON
-    same = ("horizon", "channels", "blocks", "d_model", "n_heads", "expansion")
+    same = (
+        "horizon", "channels", "channel_embedding", "blocks", "d_model", "n_heads", "expansion",
+        "linear_length", "dropout", "transform",
+    )  # fmt: skip
     return XLSTMConfig(
-        **{name: getattr(forecaster, name) for name in (*same, "linear_length", "dropout")},
+        **{name: getattr(forecaster, name) for name in same},
         n_channels=len(panel.channels),
         quantiles=_levels(forecaster.quantiles),
         patch_length=season if patch == "auto" else patch,

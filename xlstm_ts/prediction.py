@@ -19,6 +19,7 @@ from xlstm_ts.frames import read_panel
 from xlstm_ts.panels import Floats, Like, LongColumns, Panel, TimeSeries, join_series
 from xlstm_ts.statics import Static
 from xlstm_ts.steps import follows_on
+from xlstm_ts.transforms import check_domain, lowest
 
 if TYPE_CHECKING:
     from xlstm_ts.calibration import Calibration
@@ -146,6 +147,8 @@ class Prediction:
             intervals(self._forecast(one), self.calibration_, median=median, coverage=coverage)
             for one in panel
         ]
+        # No reading lies below what its logarithm allows.
+        bounds = [each.clip(lowest(self.model_.config.transform)) for each in bounds]
         return panel.restore_quantiles(bounds, ("lower", "upper"))
 
     def score(
@@ -196,10 +199,19 @@ class Prediction:
         """Return the series to forecast from, with what is known `horizon` times ahead of them."""
         long, known = self._long_columns(), self.context_
         panel = known if y is None else read_panel(y, long=long, known=known)
+        check_domain(panel, self.model_.config.transform)
         ahead = self.model_.config.horizon if ahead is None else ahead
         return self.covariates_.attach(
             panel, X, static, long=long, ahead=ahead, only_ahead=y is None, known=known
         )
+
+    def _read_new(self, y: Series, X: Exogenous | None, static: Static | None) -> Panel:
+        """Return series that go on from those that are known, gaps between filled."""
+        long, known = self._long_columns(), self.context_
+        panel = read_panel(y, long=long, known=known, may_be_silent=True)
+        check_domain(panel, self.model_.config.transform)
+        panel = known.bridged(panel, name="y")
+        return self.covariates_.attach(panel, X, static, long=long, known=known)
 
     def _forecast(self, series: TimeSeries) -> Floats:
         """Return the quantile forecasts after the end of a series, `(H, C, Q)`."""

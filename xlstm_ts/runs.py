@@ -95,7 +95,7 @@ class Run:
 
     def state(self) -> dict[str, Any]:
         """Return all that the next steps follow from: tensors, numbers and text alone."""
-        device = self.model.head.weight.device
+        device = self.model.embed.weight.device
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -112,7 +112,7 @@ class Run:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go back to where `state` was taken."""
-        weight = self.model.head.weight
+        weight = self.model.embed.weight
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])

@@ -323,9 +323,10 @@ def _update(
     """Take one step of the optimiser; return the loss of all scored tokens, and the state left."""
     model, optimizer = run.model, run.optimizer
     model.train()
-    windows = windows.to(model.head.weight.device)
-    parts = (windows.value, windows.observed, windows.covariates)
-    forecast, left = model.forward_patches(*parts, None if rows is None else rows.state)
+    windows = windows.to(model.embed.weight.device)
+    state = None if rows is None else rows.state
+    parts = (windows.value, windows.observed, windows.covariates, state)
+    forecast, left = model.forward_patches(*parts, groups=windows.groups)
     # What is told from columns alone is asked for from the first row on.
     first = 0 if config.hide_readings else forecast.shape[1] // UNSCORED_PART
     target = windows.target
@@ -369,14 +370,10 @@ def _validation_windows(
 def _last_token_loss(model: XLSTM, windows: Windows) -> float:
     """Return the loss of the last token alone: the forecast from a whole context."""
     model.eval()
-    forecasts = [
-        model.forward_patches(*(part.to(model.head.weight.device) for part in parts), last=True)[0]
-        for parts in zip(
-            windows.value.split(VALIDATION_BATCH),
-            windows.observed.split(VALIDATION_BATCH),
-            windows.covariates.split(VALIDATION_BATCH),
-            strict=True,
-        )
-    ]
+    forecasts = []
+    for part in windows.split(VALIDATION_BATCH):
+        part = part.to(model.embed.weight.device)
+        inputs = (part.value, part.observed, part.covariates)
+        forecasts.append(model.forward_patches(*inputs, groups=part.groups, last=True)[0])
     target = windows.target[:, -1].to(forecasts[0].device)
     return pinball_loss(torch.cat(forecasts)[:, 0], target, model.levels).item()

@@ -8,8 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from xlstm_ts.config import Transform
 from xlstm_ts.exceptions import SeriesError
 from xlstm_ts.panels import Floats, Panel
+from xlstm_ts.transforms import transformed
 
 # A spread below this share of the level is no spread: the float64 sums over a constant channel of
 # ten million readings err by half of it.
@@ -41,9 +43,10 @@ def find_units(values: Floats) -> Units:
     return Units(center, np.where(varies, spread, level))
 
 
-def restandardise(panel: Panel, units: Units | None) -> list[Floats]:
+def restandardise(panel: Panel, units: Units | None, *, transform: Transform) -> list[Floats]:
     """Return each series in given units, or without them in those of its own readings."""
-    return [(units or find_units(one.values)).standardise(one.values) for one in panel]
+    series = [transformed(one.values, transform) for one in panel]
+    return [(units or find_units(values)).standardise(values) for values in series]
 
 
 def find_column_units(tables: Sequence[Floats]) -> Units:
@@ -55,7 +58,9 @@ def find_column_units(tables: Sequence[Floats]) -> Units:
     return Units(np.where(flags, 0.0, center), np.where(flags, 1.0, spread))
 
 
-def standardise(panel: Panel, *, n_train: Sequence[int]) -> tuple[list[Floats], Units | None]:
+def standardise(
+    panel: Panel, *, n_train: Sequence[int], transform: Transform
+) -> tuple[list[Floats], Units | None]:
     """Return each series in the units of its training readings, and those of a single one.
 
     Of many series none has units that are the model's: where it forecasts, each window has its
@@ -66,8 +71,9 @@ def standardise(panel: Panel, *, n_train: Sequence[int]) -> tuple[list[Floats], 
     SeriesError
         Where a channel of a single series has no reading to train on.
     """
-    units = [find_units(one.values[:count]) for one, count in zip(panel, n_train, strict=True)]
-    standard = [unit.standardise(one.values) for one, unit in zip(panel, units, strict=True)]
+    series = [transformed(one.values, transform) for one in panel]
+    units = [find_units(values[:count]) for values, count in zip(series, n_train, strict=True)]
+    standard = [unit.standardise(values) for values, unit in zip(series, units, strict=True)]
     if not panel.is_single:
         return standard, None
     (one,), (count,) = panel, n_train

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -14,17 +14,24 @@ class Windows(NamedTuple):
     """A batch of windows in standardised units.
 
     `value` and `observed` are `(S, context, G)`, zero where missing; `covariates` are raw,
-    `(S, context + horizon, K)`, and `target` is `(S, tokens, horizon, G)`, NaN where missing.
+    `(S, context + horizon, K)`, and `target` is `(S, tokens, horizon, G)`, NaN where missing;
+    `groups` `(S,)` says which channels each is of.
     """
 
     value: Tensor
     observed: Tensor
     covariates: Tensor
     target: Tensor
+    groups: Tensor
 
     def to(self, device: torch.device) -> Windows:
         """Return the windows on a device."""
         return Windows(*(part.to(device) for part in self))
+
+    def split(self, size: int) -> Iterator[Windows]:
+        """Yield the windows in batches of at most `size`."""
+        parts = (part.split(size) for part in self)
+        return (Windows(*batch) for batch in zip(*parts, strict=True))
 
 
 class WindowSampler:
@@ -112,7 +119,7 @@ class WindowSampler:
             context = torch.full_like(context, torch.nan)
         observed = (~context.isnan()).to(context.dtype)
         value = context.nan_to_num(nan=0.0)
-        return Windows(value, observed, self.columns[rows], after.transpose(2, 3))
+        return Windows(value, observed, self.columns[rows], after.transpose(2, 3), groups)
 
 
 def _padded(rows: Tensor, length: int) -> Tensor:
