@@ -75,6 +75,10 @@ class Contract:
         The state, in order.
     library_version : str
         Version of the library that wrote the graph.
+    weights_hash : str
+        SHA-256 of the weights, in hexadecimal: states of one model are nothing to another.
+    units : tuple of str
+        Units of the channels as people write them ("kW"), in order; empty where nobody said.
     columns : tuple of Column
         The covariates, in order; those known ahead are in `future`, in the same order.
     seconds : float or None
@@ -93,6 +97,8 @@ class Contract:
     step: str | None
     state: tuple[StateArray, ...]
     library_version: str
+    weights_hash: str = ""
+    units: tuple[str, ...] = ()
     columns: tuple[Column, ...] = ()
     seconds: float | None = None
     zone: str | None = None
@@ -134,7 +140,7 @@ class Contract:
                 StateArray(**{name: _frozen(value) for name, value in array.items()})
                 for array in raw["state"]
             )
-            tuples = {name: tuple(raw[name]) for name in ("channels", "quantiles")}
+            tuples = {name: tuple(raw[name]) for name in ("channels", "quantiles", "units")}
             columns = tuple(Column(**column) for column in raw.get("columns", ()))
             return cls(**{**raw, **tuples, "state": state, "columns": columns})
         except (KeyError, TypeError) as err:

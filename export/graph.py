@@ -9,6 +9,7 @@ channels, `(B, C)`; the blocks work on rows, one for each group of each stream, 
 
 from __future__ import annotations
 
+import hashlib
 from typing import cast
 
 import numpy as np
@@ -51,6 +52,7 @@ def build_step_graph(
     channels: tuple[str, ...],
     step: str | None,
     library_version: str,
+    units: tuple[str, ...] = (),
     columns: tuple[Column, ...] = (),
     seconds: float | None = None,
     zone: str | None = None,
@@ -67,6 +69,8 @@ def build_step_graph(
         Time between two readings, as `Contract` has it.
     library_version : str
         What the file names as its origin.
+    units : tuple of str
+        Units of the channels, as `Contract` has them.
     columns : tuple of Column
         What the covariates are, in their order.
     seconds : float or None
@@ -94,12 +98,21 @@ def build_step_graph(
         step=step,
         state=tuple(graph.state),
         library_version=library_version,
+        weights_hash=_weights_hash(model),
+        units=units,
         columns=columns,
         seconds=seconds,
         zone=zone,
         transform=config.transform,
     )
     return graph.g.model({METADATA_KEY: contract.to_json()})
+
+
+def _weights_hash(model: XLSTM) -> str:
+    digest = hashlib.sha256(repr(model.config).encode())
+    for name, weight in model.state_dict().items():
+        digest.update(name.encode() + weight.numpy(force=True).tobytes())
+    return digest.hexdigest()
 
 
 class _StepGraph:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,7 +28,11 @@ if TYPE_CHECKING:
 
 
 def export_onnx(
-    forecaster: XLSTMForecaster, path: str | os.PathLike[str], *, series: Hashable = None
+    forecaster: XLSTMForecaster,
+    path: str | os.PathLike[str],
+    *,
+    series: Hashable = None,
+    units: Mapping[str, str] | None = None,
 ) -> Parity:
     """Write the step graph of a forecaster: one raw reading in, one forecast out.
 
@@ -47,6 +51,9 @@ def export_onnx(
         context, the graph is to have. Streams of other series may be run with it where these are
         alike: the graph follows the level, and only readings that vary less than a tenth of the
         spread are taken as flatter than they are.
+    units : mapping of str to str, optional
+        The unit of each channel as people write it, such as {"load": "kW"}; whoever opens the file
+        reads it there.
 
     Returns
     -------
@@ -60,18 +67,25 @@ def export_onnx(
     BackendError
         Where onnxruntime is not installed.
     ValueError
-        Where `series` names none of the series.
+        Where `series` names none of the series, or `units` not all of the channels and no other.
     """
     check_is_fitted(forecaster)
     model, context = _of_series(forecaster, series)
     length = getattr(context.index, "freq", None)
     length = None if length is None else fixed_step(length)
     zone = getattr(context.index, "tz", None)
+    named = dict(units or {})
+    if units is not None and set(named) != set(forecaster.channels_):
+        raise ValueError(
+            f"`units` must have one for each of {', '.join(forecaster.channels_)}, got "
+            f"{', '.join(map(str, named)) or 'none'}."
+        )
     graph = build_step_graph(
         model,
         channels=forecaster.channels_,
         step=forecaster.context_.step,
         library_version=xlstm_ts.__version__,
+        units=tuple(str(named[channel]) for channel in forecaster.channels_ if named),
         columns=forecaster.covariates_.columns,
         seconds=None if length is None else length.total_seconds(),
         zone=None if zone is None else str(zone),

@@ -16,6 +16,7 @@ CONTRACT = Contract(
         StateArray(name="last", shape=(1, 2), initial=(0.5, 3.0)),
     ),
     library_version="0",
+    units=("kW", "m³/h"),
 )
 
 

@@ -1,5 +1,6 @@
 """Export writes a verified file or none."""
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -110,3 +111,24 @@ def test_every_part_of_the_check_counts(
     context = fitted.context_.longest.values
     np.testing.assert_array_equal(seen[1][: len(context)], context)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_units_of_channels_are_told(fitted: XLSTMForecaster, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    export_onnx(fitted, path, units={"b": "°C", "a": "bar"})
+    assert StreamModel(path).contract.units == ("bar", "°C")
+    for wrong in ({"a": "bar"}, {"a": "bar", "b": "°C", "c": "V"}):
+        with pytest.raises(ValueError, match="`units` must have one for each of a, b"):
+            export_onnx(fitted, path, units=wrong)
+
+
+def test_the_hash_tells_weights_apart(fitted: XLSTMForecaster, tmp_path: Path) -> None:
+    hashes = []
+    for change in (0.0, 0.0, 1e-3):
+        other = copy.deepcopy(fitted)
+        with torch.no_grad():
+            other.model_.head.linear.bias += change
+        export_onnx(other, tmp_path / "model.onnx")
+        hashes.append(StreamModel(tmp_path / "model.onnx").contract.weights_hash)
+    assert hashes[0] == hashes[1] != hashes[2]
+    assert len(hashes[0]) == 64
