@@ -83,8 +83,8 @@ class XLSTMForecaster(Prediction, BaseEstimator):  # type: ignore[misc]
         Columns of `X` that are known for the next `horizon` readings too, as prices, plans and
         weather forecasts are; `predict` asks for them. The others are known up to now.
     calendar : sequence of str, default=()
-        Fields of the time to learn from: "minute", "hour", "dayofweek", "day", "dayofyear",
-        "month".
+        Fields of the time to learn from: "minute", "hour" (with its minutes as a fraction),
+        "dayofweek", "day", "dayofyear", "month".
     id_column, time_column, target_column : str, default="unique_id", "ds", "y"
         Columns of a long frame: which series, when, and the reading.
     max_time : float or None, default=None
