@@ -132,7 +132,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
             for name in (
                 "persistence", "calibration", "compute", "config", "exogenous", "frames", "model",
                 "panels", "plans", "prediction", "runs", "statics", "training", "transforms",
-                "units",
+                "units", "windows",
             )
         },
         {"torch", "sklearn"},
@@ -142,7 +142,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
             f"xlstm_ts.{name}"
             for name in (
                 "compute", "config", "model", "panels", "plans", "runs", "scaling", "training",
-                "units",
+                "units", "windows",
             )
         },
         {"torch", "pandas", "sklearn"},
