@@ -90,7 +90,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
             f"xlstm_ts.{name}"
             for name in (
                 "evaluation", "exogenous", "frames", "metrics", "origins", "panels", "results",
-                "statics", "transforms",
+                "prediction", "statics", "transforms",
             )
         },
         {"pandas", "sklearn"},
@@ -178,7 +178,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     ),
     "xlstm_ts.export.onnx": (
         {f"xlstm_ts.{name}" for name in (
-            "files", "export", "model", "panels", "steps", "transforms", "units",
+            "files", "export", "model", "panels", "prediction", "steps", "transforms", "units",
         )}
         | {"xlstm_ts"},
         {"onnx", "sklearn", "torch"},
