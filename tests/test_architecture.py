@@ -16,6 +16,7 @@ MODEL = {f"xlstm_ts.{name}" for name in (
     "config", "state", "scaling", "cells", "blocks", "covariates", "patches", "phases", "readings",
     "head", "model",
 )}  # fmt: skip
+STREAM = {f"xlstm_ts.stream_{name}" for name in ("columns", "readings", "states", "times")}
 OPS = {"xlstm_ts.kernels.ops", "xlstm_ts.kernels.states"}
 HEAVY = {
     "torch", "pandas", "sklearn", "scipy", "onnx", "onnxruntime", "triton", "matplotlib", "sktime",
@@ -151,9 +152,29 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         {f"xlstm_ts.{name}" for name in ("forecaster", "frames", "panels", "steps")},
         {"pandas", "sktime"},
     ),
-    "xlstm_ts.stream_columns": ({"xlstm_ts.calendars", "xlstm_ts.export.contract"}, set()),
+    "xlstm_ts.stream_times": (set(), set()),
+    "xlstm_ts.stream_columns": (
+        {"xlstm_ts.calendars", "xlstm_ts.export.contract", "xlstm_ts.stream_times"}, set(),
+    ),
+    "xlstm_ts.stream_readings": (set(), set()),
+    "xlstm_ts.stream_states": ({"xlstm_ts.export.contract"}, set()),
+    "xlstm_ts.sessions": (set(), {"onnxruntime"}),
+    "xlstm_ts.snapshots": ({"xlstm_ts.export.contract", "xlstm_ts.files"}, set()),
     "xlstm_ts.streaming": (
-        {"xlstm_ts.export.contract", "xlstm_ts.stream_columns"}, {"onnxruntime"},
+        {"xlstm_ts.export.contract", "xlstm_ts.sessions", "xlstm_ts.snapshots"} | STREAM, set(),
+    ),
+    "xlstm_ts.pool_keys": (set(), set()),
+    "xlstm_ts.pool_inputs": ({"xlstm_ts.export.contract"} | STREAM, set()),
+    "xlstm_ts.slots": ({"xlstm_ts.export.contract", "xlstm_ts.sessions"} | STREAM, set()),
+    "xlstm_ts.pool": (
+        {
+            f"xlstm_ts.{name}"
+            for name in (
+                "export.contract", "pool_inputs", "pool_keys", "slots", "snapshots", "streaming",
+            )
+        }
+        | STREAM,
+        set(),
     ),
     "xlstm_ts.export.contract": (set(), set()),
     "xlstm_ts.export.builder": (set(), {"onnx"}),

@@ -5,9 +5,10 @@ import pytest
 from xlstm_ts import exceptions
 
 
-def test_the_warning_is_one_of_users() -> None:
-    assert issubclass(exceptions.InterruptedWarning, UserWarning)
-    assert "InterruptedWarning" in exceptions.__doc__
+@pytest.mark.parametrize("name", ["SeriesWarning", "InterruptedWarning", "BackendWarning"])
+def test_warnings_are_those_of_users(name: str) -> None:
+    assert issubclass(getattr(exceptions, name), UserWarning)
+    assert name in exceptions.__doc__
 
 
 @pytest.mark.parametrize(

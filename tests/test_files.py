@@ -62,3 +62,30 @@ def test_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=message), atomic_path(path):
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reused_path_is_written_over(tmp_path: Path) -> None:
+    """However often a process is killed, it leaves one file at most."""
+    path = tmp_path / "model.onnx"
+    with atomic_path(path, is_reused=True) as temporary:
+        temporary.write_text("left by one that was killed")
+        left = temporary
+    left.write_text("half of what was to be")
+    with atomic_path(path, is_reused=True) as temporary:
+        assert temporary == left
+        temporary.write_text("whole")
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["whole"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="folders cannot be opened elsewhere")
+def test_file_and_name_are_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds, fsync = [], os.fsync
+
+    def spy(handle: int) -> None:
+        kinds.append((stat.S_ISDIR(os.fstat(handle).st_mode), (tmp_path / "made").exists()))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", spy)
+    with atomic_path(tmp_path / "made"):
+        pass
+    assert kinds == [(False, False), (True, True)]

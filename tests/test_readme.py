@@ -31,3 +31,10 @@ def test_covariates_are_of_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     promo = names["X"]["promo"][-24:].to_numpy()
     for forecast in (names["forecast"].to_numpy(), names["output"].forecast[:, 0]):
         assert forecast[promo].mean() > forecast[~promo].mean() + 2
+
+
+def test_a_pool_goes_on_from_its_snapshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = run_examples(0, 3)
+    assert [*names["outputs"]] == [*names["pool"]] == ["line 1", ("line", 2)]
+    assert names["pool"].restore("pool.snapshot") == len(names["y"])

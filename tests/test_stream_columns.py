@@ -154,12 +154,13 @@ def test_what_lacks_is_named_and_nothing_lost(
 ) -> None:
     stream = model.create_stream()
     right = {"covariates": [1.0, 0.0], "future": np.zeros(HORIZON), "time": INDEX[0]}
-    stream.step(1.0, **right)
+    stream.step(1.0, **{**right, "time": INDEX[0] - datetime.timedelta(hours=1)})
     before = stream.state
     with pytest.raises(StreamError, match=message):
         stream.step(2.0, **{**right, **arguments})
     for name, array in stream.state.items():
         np.testing.assert_array_equal(array, before[name])
+    stream.step(2.0, **right)  # a time that was refused has not been told
 
 
 def test_a_stream_without_columns_takes_none(tmp_path: Path) -> None:

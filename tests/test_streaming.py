@@ -1,5 +1,6 @@
 """Streams: one reading in, one forecast out, the state in the caller's hands, nothing heavy."""
 
+import datetime
 import gc
 import subprocess
 import sys
@@ -7,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 
-from xlstm_ts.exceptions import StreamError
+from xlstm_ts.exceptions import BackendWarning, StreamError
 from xlstm_ts.export.contract import METADATA_KEY
 from xlstm_ts.streaming import StreamModel
 
@@ -103,6 +105,35 @@ def test_wrong_reading_changes_nothing(model: StreamModel, reading, message: str
         np.testing.assert_array_equal(array, before[name])
 
 
+def test_kinds_of_readings_are_alike(graph_path: Path, model: StreamModel) -> None:
+    kinds = (list, tuple, np.array, lambda row: np.array(row, np.float32).astype(object))
+    first, *others = (
+        run(model.create_stream(), [kind([50.0, 3.0]), kind([51.5, 2.5])]) for kind in kinds
+    )
+    for other in others:
+        np.testing.assert_array_equal(other, first)
+
+
+@pytest.mark.parametrize("zone", [None, datetime.timezone.utc])
+def test_a_time_is_after_the_one_before(model: StreamModel, zone) -> None:
+    """Also where no calendar asks for it: a reading that comes twice is refused."""
+    stream, noon = model.create_stream(), datetime.datetime(2024, 3, 1, 12, tzinfo=zone)
+    stream.step(READINGS[0], time=noon)
+    before = stream.state
+    for earlier in (noon, noon - datetime.timedelta(microseconds=1)):
+        with pytest.raises(StreamError, match=r"2024-03-01 1.* is not after 2024-03-01 12:00:00"):
+            stream.step(READINGS[1], time=earlier)
+    np.testing.assert_array_equal(stream.state["scaling_last"], before["scaling_last"])
+    stream.step(READINGS[1])  # nothing is told, nothing is refused
+    with pytest.raises(StreamError, match="not after"):
+        stream.step(READINGS[2], time=noon)
+    stream.step(READINGS[2], time=noon + datetime.timedelta(microseconds=1))
+    stream.reset()
+    stream.step(READINGS[0], time=noon)
+    stream.state = before
+    stream.step(READINGS[1], time=noon)
+
+
 def test_masked_reading_is_missing(model: StreamModel) -> None:
     masked, gap = model.create_stream(), model.create_stream()
     run(masked, [np.ma.masked_array([-999, 3], [True, False])])
@@ -152,11 +183,38 @@ def test_contract_of_another_graph(graph_path: Path, tmp_path: Path) -> None:
         StreamModel(tmp_path / "other.onnx")
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"threads": 0}, "`threads` must be at least 1, got 0"),
+        ({"providers": []}, "`providers` must be a list"),
+        ({"providers": "CPUExecutionProvider"}, "`providers` must be a list"),
+    ],
+)
+def test_wrong_options_are_named(graph_path: Path, options, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        StreamModel(graph_path, **options)
+
+
+@pytest.mark.parametrize("provider", ["CUDAExecutionProvider", ("CUDAExecutionProvider", {})])
+def test_a_provider_that_is_not_there_is_told(graph_path: Path, model, provider) -> None:
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this onnxruntime has CUDA")
+    with pytest.warns(
+        BackendWarning, match="CUDAExecutionProvider was asked for, but .* run on CPU"
+    ):
+        fallen = StreamModel(graph_path, providers=[provider, "CPUExecutionProvider"])
+    np.testing.assert_array_equal(run(fallen.create_stream()), run(model.create_stream()))
+
+
 def test_streaming_imports_nothing_heavy(graph_path: Path) -> None:
     code = f"""
 import sys
+from xlstm_ts.pool import StreamPool
 from xlstm_ts.streaming import StreamModel
-StreamModel({str(graph_path)!r}).create_stream().step([50.0, 3.0])
+model = StreamModel({str(graph_path)!r})
+model.create_stream().step([50.0, 3.0])
+StreamPool(model).step({{"a": [50.0, 3.0]}})
 heavy = {{"torch", "pandas", "sklearn", "scipy", "onnx", "triton"}} & sys.modules.keys()
 sys.exit(f"loaded {{heavy}}" if heavy else 0)
 """

@@ -8,8 +8,8 @@
     ├── ExportError     (RuntimeError)        a model could not be written as a verified graph
     └── StreamError     (ValueError)          a stream was given what its graph cannot take
 
-Each is also the built-in error that a caller would already catch. Of warnings there are two, each a
-UserWarning: SeriesWarning and InterruptedWarning.
+Each is also the built-in error that a caller would already catch. Of warnings there are three, each
+a UserWarning: SeriesWarning, InterruptedWarning and BackendWarning.
 """
 
 
@@ -38,7 +38,7 @@ class ExportError(XLSTMError, RuntimeError):
 
 
 class StreamError(XLSTMError, ValueError):
-    """A reading or a state does not fit the graph of the stream."""
+    """A reading, a state or a snapshot does not fit the graph of the stream."""
 
 
 class SeriesWarning(UserWarning):
@@ -47,3 +47,7 @@ class SeriesWarning(UserWarning):
 
 class InterruptedWarning(UserWarning):
     """A fit was interrupted; the message says at which step."""
+
+
+class BackendWarning(UserWarning):
+    """Something runs elsewhere than was asked for; the message says where, and what is missing."""

@@ -16,8 +16,18 @@ def check_folder(path: Path) -> None:
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, *, is_reused: bool = False) -> Iterator[Path]:
     """Give a temporary path beside `path`; it takes its name only if the block succeeds.
+
+    What has its name is on the disk, name and all, and outlives a loss of power.
+
+    Parameters
+    ----------
+    path : Path
+        The name to take.
+    is_reused : bool, default=False
+        Whether the temporary path is always the same: one that a killed process left is then
+        written over, and no two processes may write the same `path` at a time.
 
     Raises
     ------
@@ -25,9 +35,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         Where the folder of `path` does not exist.
     """
     check_folder(path)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.name}.part") if is_reused else _fresh(path)
     try:
         yield temporary
         with temporary.open("rb+") as file:
@@ -37,5 +45,23 @@ def atomic_path(path: Path) -> Iterator[Path]:
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
         temporary.replace(path)
+        _sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _fresh(path: Path) -> Path:
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+    os.close(handle)
+    return Path(name)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Put the names in a folder on the disk, where the system lets one open it (not Windows)."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
-from typing import Any
-from zoneinfo import ZoneInfo
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,80 +11,117 @@ from numpy.typing import ArrayLike, NDArray
 from xlstm_ts.calendars import calendar_columns
 from xlstm_ts.exceptions import StreamError
 from xlstm_ts.export.contract import Contract
+from xlstm_ts.stream_times import Told
 
-Time = str | datetime | np.datetime64
+Array = NDArray[np.float32]
 Values = ArrayLike | Mapping[str, ArrayLike]
 
 
+class Beside(NamedTuple):
+    """What goes with one reading: raw values as the graph takes them, static ones aside.
+
+    Attributes
+    ----------
+    now : ndarray of float64, shape (past and known columns,)
+        At the time of the reading.
+    ahead : ndarray of float64, shape (horizon, known columns)
+        At the times of the next ones.
+    cyclic : ndarray of float64, shape (1 + horizon, fields)
+        The calendar at all of these times.
+    """
+
+    now: NDArray[np.float64]
+    ahead: NDArray[np.float64]
+    cyclic: NDArray[np.float64]
+
+
 class StreamColumns:
-    """The two inputs of the graph for covariates, in arrays of their own.
+    """Reads covariates, and lays them out in the two inputs of the graph.
 
     Parameters
     ----------
     contract : Contract
         What the graph says of its columns.
-    static : mapping or None
-        A value for each static name: a number, or a category.
 
     Attributes
     ----------
-    now, ahead : ndarray of float32, shape (1, columns) and (1, horizon, columns ahead)
-        What the graph reads; columns as the contract has them.
-
-    Raises
-    ------
-    StreamError
-        Where a static value is missing, unknown or no number.
+    statics : int
+        Static columns.
+    is_calendar : bool
+        Whether there are fields of the calendar.
     """
 
-    def __init__(self, contract: Contract, static: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, contract: Contract) -> None:
         roles = [column.role for column in contract.columns]
         self._contract = contract
         self._names = [c.name for c in contract.columns if c.role in ("past", "known")]
         self._known = [c.name for c in contract.columns if c.role == "known"]
+        self._statics = [column for column in contract.columns if column.role == "static"]
         self._fields = [c.name for c in contract.columns if c.role == "cyclic"]
+        self._static = slice(len(self._names), len(roles) - len(self._fields))
         self._cyclic = slice(len(roles) - len(self._fields), None)
-        self.now = np.full((1, len(roles)), np.nan, np.float32)
-        shape = (1, contract.horizon, len(self._known) + len(self._fields))
-        self.ahead = np.full(shape, np.nan, np.float32)
-        static = dict(static) if static is not None else {}
-        statics = [column for column in contract.columns if column.role == "static"]
-        self._check_static(static, {column.name for column in statics})
-        for name in {column.name for column in statics if column.category is not None}:
-            self._check_category(name, static[name])
-        for place, column in enumerate(statics, start=len(self._names)):
-            value = static[column.name]
-            marked = value if column.category is None else str(value) == column.category
-            self.now[0, place] = _numbers(marked, (), called=f"static[{column.name!r}]")
+        self.statics, self.is_calendar = len(self._statics), bool(self._fields)
 
-    def take(
-        self,
-        covariates: Values | None,
-        future: Values | None,
-        time: Time | Sequence[Time] | None,
-    ) -> None:
-        """Lay out what goes with the next reading.
+    def empty(self, batch: int) -> tuple[Array, Array]:
+        """Return the two inputs for a batch of streams of which nothing is known yet.
+
+        Returns
+        -------
+        now, ahead : ndarray of float32, shapes (batch, columns) and (batch, horizon, columns ahead)
+            Columns as the contract has them.
+        """
+        columns = len(self._contract.columns)
+        ahead = (batch, self._contract.horizon, len(self._known) + len(self._fields))
+        return np.full((batch, columns), np.nan, np.float32), np.full(ahead, np.nan, np.float32)
+
+    def read_static(self, static: Mapping[str, Any] | None) -> Array:
+        """Return the static columns of a stream, by what is static of it.
 
         Raises
         ------
         StreamError
-            Where something is missing that the model was trained with, or cannot be used; nothing
-            is then changed.
+            Where a value is missing, unknown or no number.
+        """
+        static = dict(static) if static is not None else {}
+        self._check_static(static, {column.name for column in self._statics})
+        for name in {column.name for column in self._statics if column.category is not None}:
+            self._check_category(name, static[name])
+        row = np.empty(len(self._statics), np.float32)
+        for place, column in enumerate(self._statics):
+            value = static[column.name]
+            marked = value if column.category is None else str(value) == column.category
+            row[place] = _numbers(marked, (), called=f"static[{column.name!r}]")
+        return row
+
+    def read(self, covariates: Values | None, future: Values | None, told: Told | None) -> Beside:
+        """Read what goes with a reading.
+
+        Raises
+        ------
+        StreamError
+            Where something is missing that the model was trained with, or cannot be used.
         """
         horizon = self._contract.horizon
         now = self._values(covariates, self._names, (), called="covariates")
         ahead = self._values(future, self._known, (horizon,), called="future")
-        cyclic = self._calendar(time)
-        self.now[0, : len(self._names)] = now
-        self.now[0, self._cyclic] = cyclic[0]
-        self.ahead[0, :, : len(self._known)] = ahead
-        self.ahead[0, :, len(self._known) :] = cyclic[1:]
+        return Beside(now, ahead, self._calendar(told))
+
+    def lay(self, beside: Beside, now: Array, ahead: Array) -> None:
+        """Put what goes with a reading into a row of `now`, what comes after it into `ahead`."""
+        now[: len(self._names)] = beside.now
+        now[self._cyclic] = beside.cyclic[0]
+        ahead[:, : len(self._known)] = beside.ahead
+        ahead[:, len(self._known) :] = beside.cyclic[1:]
+
+    def lay_static(self, static: Array, now: Array) -> None:
+        """Put static columns, `(..., static columns)`, into `(..., columns)`."""
+        now[..., self._static] = static
 
     def _check_static(self, static: Mapping[str, Any], names: set[str]) -> None:
         if names - static.keys():
             raise StreamError(
                 f"The model knows each stream by {', '.join(sorted(names))}; give "
-                f"create_stream(static={{...}}) with {', '.join(sorted(names - static.keys()))}."
+                f"`static` with {', '.join(sorted(names - static.keys()))}."
             )
         if static.keys() - names:
             unknown = ", ".join(sorted(static.keys() - names))
@@ -123,14 +158,14 @@ class StreamColumns:
         columns = [_numbers(by_name[name], rows, called=f"{called}[{name!r}]") for name in names]
         return np.stack(columns, -1)
 
-    def _calendar(self, time: Time | Sequence[Time] | None) -> NDArray[np.float64]:
+    def _calendar(self, told: Told | None) -> NDArray[np.float64]:
         """Return the fields of the calendar now and at the next times, `(1 + horizon, fields)`."""
         horizon, seconds = self._contract.horizon, self._contract.seconds
         if not self._fields:
             return np.empty((horizon + 1, 0))
-        if time is None:
+        if told is None:
             raise StreamError("`time` of the reading is missing: the model goes by the calendar.")
-        times = _times(time, zone=self._contract.zone)
+        times = told.wall
         if not times.ndim:
             if seconds is not None:
                 steps = np.arange(horizon + 1) * round(seconds * 1e3)
@@ -142,43 +177,6 @@ class StreamColumns:
         if times.shape != (horizon + 1,):
             raise StreamError(f"`time` is one time or {horizon + 1}, got {times.shape}.")
         return calendar_columns(times, self._fields)
-
-
-def _times(time: Time | Sequence[Time], *, zone: str | None) -> NDArray[np.datetime64]:
-    """Return times as the clock on the wall of the zone shows them, in milliseconds."""
-    try:
-        if isinstance(time, str | datetime | np.datetime64):
-            return np.array(_wall_clock(time, zone), "M8[ms]")
-        return np.array([_wall_clock(one, zone) for one in time], "M8[ms]")
-    except StreamError:
-        raise
-    except (TypeError, ValueError) as err:
-        raise StreamError(f"`time` cannot be read as a time: {time!r}.") from err
-
-
-def _wall_clock(time: Time, zone: str | None) -> Time:
-    if isinstance(time, str):
-        time = datetime.fromisoformat(time)
-    if isinstance(time, datetime) and time.tzinfo is not None:
-        if zone is None:
-            raise StreamError(
-                f"`time` is {time}, but the fit was on times without a zone: give those of its "
-                "clock, by time.replace(tzinfo=None)."
-            )
-        time = time.astimezone(_zone(zone)).replace(tzinfo=None)
-    if np.isnat(np.datetime64(time)):
-        raise ValueError("not a time")
-    return time
-
-
-def _zone(name: str) -> ZoneInfo:
-    try:
-        return ZoneInfo(name)
-    except (ValueError, KeyError, OSError) as err:  # an offset, or no database of zones
-        raise StreamError(
-            f"The zone {name} of the fit is not known here: give `time` without a zone, as its "
-            "clock shows it."
-        ) from err
 
 
 def _numbers(

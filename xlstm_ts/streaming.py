@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from xlstm_ts.exceptions import BackendError, StreamError
+from xlstm_ts.checks import check_integer
+from xlstm_ts.exceptions import StreamError
 from xlstm_ts.export.contract import (
     COVARIATES,
     FORECAST,
@@ -19,18 +20,15 @@ from xlstm_ts.export.contract import (
     Contract,
     next_name,
 )
-from xlstm_ts.stream_columns import StreamColumns, Time, Values
-
-try:
-    import onnxruntime as ort
-except ImportError as err:
-    raise BackendError(
-        "Streams need onnxruntime: install xlstm-ts[onnx] for CPUs or xlstm-ts[onnx-gpu] for CUDA, "
-        "never both, because the two packages overwrite each other's files."
-    ) from err
+from xlstm_ts.sessions import CPU, bind, check_providers, device_of, open_session, tensor
+from xlstm_ts.snapshots import Snapshot, read_snapshot, write_snapshot
+from xlstm_ts.stream_columns import StreamColumns, Values
+from xlstm_ts.stream_readings import LARGEST, read_reading
+from xlstm_ts.stream_states import checked_state, forecast_shape, initial_state
+from xlstm_ts.stream_times import NEVER, Time, moment_after, read_times
 
 Array = NDArray[np.float32]
-LARGEST = float(np.finfo(np.float32).max)
+STATIC = "static"  # in snapshots; no array of a state is called so
 
 
 class StreamOutput(NamedTuple):
@@ -55,6 +53,9 @@ class StreamModel:
     ----------
     path : path-like
         A file that `xlstm_ts.export.onnx.export_onnx` wrote.
+    providers : sequence of str or (str, options), default=("CPUExecutionProvider",)
+        Providers of onnxruntime, the most wanted first; the CPU follows by itself. With
+        "CUDAExecutionProvider" a stream keeps its state on the device (not tested on one).
     threads : int, default=1
         Threads inside one step. More cost more than they bring at the size of one reading.
 
@@ -67,19 +68,26 @@ class StreamModel:
     ------
     StreamError
         Where the file is not a step graph of a version that this library reads.
+
+    Warns
+    -----
+    BackendWarning
+        Where the first provider is not to be had: onnxruntime itself says nothing.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, threads: int = 1) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        providers: Sequence[str | tuple[str, Any]] = (CPU,),
+        threads: int = 1,
+    ) -> None:
         if not os.path.isfile(path):
             raise FileNotFoundError(f"There is no step graph {os.fspath(path)!r}.")
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+        check_providers(providers)
+        check_integer("threads", threads, least=1)
         try:
-            self.session = ort.InferenceSession(
-                os.fspath(path), options, providers=["CPUExecutionProvider"]
-            )
+            self.session = open_session(path, providers=providers, threads=threads)
             metadata = self.session.get_modelmeta().custom_metadata_map
             self.contract = Contract.from_json(metadata[METADATA_KEY])
             self._check_graph()
@@ -122,20 +130,26 @@ class Stream:
     """
 
     def __init__(self, model: StreamModel, *, static: Mapping[str, Any] | None = None) -> None:
-        self._session, self._contract = model.session, model.contract
         contract = model.contract
-        self._median = contract.median
-        shape = (1, contract.horizon, len(contract.channels), len(contract.quantiles))
-        self._reading = np.empty((1, len(contract.channels)), np.float32)
-        self._forecast = np.empty(shape, np.float32)
-        self._columns = StreamColumns(contract, static)
+        self._contract, self._columns = contract, StreamColumns(contract)
+        self._static = self._columns.read_static(static)
+        self._now, self._ahead = self._columns.empty(1)
+        self._columns.lay_static(self._static, self._now)
         # onnxruntime works in the memory of these arrays, so the stream must keep them alive.
-        self._states = tuple(
-            [np.empty(array.shape, np.float32) for array in contract.state] for _ in range(2)
-        )
-        self._current = 0
-        self._bindings = (self._bind(0, 1), self._bind(1, 0))
-        self.reset()
+        self._reading = np.empty((1, len(contract.channels)), np.float32)
+        self._forecast = np.empty((1, *forecast_shape(contract)), np.float32)
+        self._arrays = (initial_state(contract), initial_state(contract))
+        device = device_of(model.session)
+        self._states = tuple([tensor(one, device) for one in arrays] for arrays in self._arrays)
+        self._bindings = tuple(self._bind(model.session, *pair) for pair in ((0, 1), (1, 0)))
+        # What a step looks up each time.
+        self._channels, self._is_single = contract.channels, len(contract.channels) == 1
+        self._has_columns = bool(contract.columns)
+        self._run = model.session.run_with_iobinding
+        self._told: Any = memoryview(self._reading[0])
+        self._quantiles = self._forecast[0]
+        self._point = self._quantiles[..., contract.median]
+        self._current, self._last = 0, NEVER
 
     def step(
         self,
@@ -162,7 +176,8 @@ class Stream:
             shows it, or with a zone, from which it is converted to that of the fit. Of a step
             without fixed length (a month, a working day) the times of the reading and of all the
             next ones. Across a change of summer time within the horizon give these too, otherwise
-            the hours after it are off by one.
+            the hours after it are off by one. A model without a calendar only looks whether it is
+            after the time before.
 
         Returns
         -------
@@ -172,15 +187,19 @@ class Stream:
         Raises
         ------
         StreamError
-            Where the reading has another number of channels or an infinity, or what the model was
-            trained with is missing beside it; the state is then as before.
+            Where the reading has another number of channels or an infinity, what the model was
+            trained with is missing beside it, or `time` is not after that of the reading before;
+            the state is then as before.
         """
-        self._take(reading)
-        if self._contract.columns:
-            self._columns.take(covariates, future, time)
-        elif covariates is not None or future is not None:
-            raise StreamError("The model was trained without covariates: give the reading alone.")
-        return self._run()
+        # The plainest case stands first: after a run of the graph each call costs a microsecond.
+        if type(reading) is float and self._is_single and not abs(reading) > LARGEST:
+            self._told[0] = reading
+        else:
+            self._take(reading)
+        is_alone = covariates is None and future is None and time is None
+        if self._has_columns or not is_alone:
+            self._take_beside(covariates, future, time)
+        return self._advance()
 
     def step_columns(self, reading: ArrayLike, now: ArrayLike, ahead: ArrayLike) -> StreamOutput:
         """Take one reading with its columns laid out as the graph reads them.
@@ -193,24 +212,54 @@ class Stream:
             All of `contract.columns`, and those that are known for the next readings.
         """
         self._take(reading)
-        self._columns.now[0], self._columns.ahead[0] = now, ahead
-        return self._run()
-
-    def _run(self) -> StreamOutput:
-        self._session.run_with_iobinding(self._bindings[self._current])
-        self._current = 1 - self._current
-        quantiles = self._forecast[0].copy()
-        return StreamOutput(quantiles[..., self._median], quantiles)
+        self._now[0], self._ahead[0] = now, ahead
+        return self._advance()
 
     def reset(self) -> None:
         """Forget everything: the next reading is the first."""
-        self._current = 0
-        for array, described in zip(self._states[0], self._contract.state, strict=True):
-            array.flat[:] = described.initial  # one number, or all of them
+        self._fill(initial_state(self._contract), last=NEVER)
+
+    def snapshot(self, path: str | os.PathLike[str], *, offset: Any = None) -> None:
+        """Write the state to a file, whole or not at all; `xlstm_ts.snapshots` says when.
+
+        Parameters
+        ----------
+        path : path-like
+            Where to; a file that is there is replaced.
+        offset : optional
+            How far the source was read, or whatever else a later process must know: any JSON
+            value.
+
+        Raises
+        ------
+        StreamError
+            Where JSON cannot hold the offset.
+        """
+        arrays = {**self.state, STATIC: self._static}
+        snapshot = Snapshot(offset, {"last": self._last}, arrays)
+        write_snapshot(path, snapshot, contract=self._contract, kind="stream")
+
+    def restore(self, path: str | os.PathLike[str]) -> Any:
+        """Go on from a snapshot, to the bit; return its offset.
+
+        Raises
+        ------
+        StreamError
+            Where the file is damaged, or of another model; the stream is then as before.
+        FileNotFoundError
+            Where there is no file.
+        """
+        offset, content, arrays = read_snapshot(path, contract=self._contract, kind="stream")
+        self._static = arrays.pop(STATIC)
+        self._columns.lay_static(self._static, self._now)
+        self._fill([*arrays.values()], last=content["last"])
+        return offset
 
     @property
     def state(self) -> dict[str, Array]:
         """A copy of the state by name; set it to go on from a state taken before.
+
+        It knows no time: after setting it any `time` may follow.
 
         Raises
         ------
@@ -218,65 +267,54 @@ class Stream:
             On setting, where names or shapes are not those of the model, or a number is not
             finite; nothing is then changed.
         """
-        arrays = zip(self._contract.state, self._states[self._current], strict=True)
-        return {described.name: array.copy() for described, array in arrays}
+        values = zip(self._contract.state, self._states[self._current], strict=True)
+        # On the CPU a tensor is our memory, elsewhere numpy() is a copy already.
+        return {described.name: value.numpy().copy() for described, value in values}
 
     @state.setter
     def state(self, state: Mapping[str, ArrayLike]) -> None:
-        expected = {described.name: described.shape for described in self._contract.state}
-        given = {name: np.asarray(array, np.float32) for name, array in state.items()}
-        if given.keys() != expected.keys():
-            wrong = sorted(given.keys() ^ expected.keys())
-            raise StreamError(f"The state is of another model: it differs in {', '.join(wrong)}.")
-        for name, shape in expected.items():
-            if given[name].shape != shape:
-                raise StreamError(
-                    f"The state is of another model: `{name}` has shape {given[name].shape}, "
-                    f"expected {shape}."
-                )
-            if not np.isfinite(given[name]).all():
-                raise StreamError(f"`{name}` of the state holds numbers that are not finite.")
-        for name, array in zip(expected, self._states[self._current], strict=True):
-            array[...] = given[name]
+        self._fill(checked_state(state, self._contract), last=NEVER)
+
+    def _take_beside(
+        self,
+        covariates: Values | None,
+        future: Values | None,
+        time: Time | Sequence[Time] | None,
+    ) -> None:
+        """Put what goes with a reading where the graph looks for it."""
+        if not self._has_columns and not (covariates is None and future is None):
+            raise StreamError("The model was trained without covariates: give the reading alone.")
+        zone, told, last = self._contract.zone, None, self._last
+        if time is not None:
+            told = read_times(time, zone=zone, is_calendar=self._columns.is_calendar)
+            last = moment_after(told, last, zone=zone)
+        beside = self._columns.read(covariates, future, told)
+        self._columns.lay(beside, self._now[0], self._ahead[0])
+        self._last = last
 
     def _take(self, reading: ArrayLike) -> None:
-        """Put a reading where the graph looks for it, after a look at it."""
-        channels = self._contract.channels
-        try:
-            if isinstance(reading, np.ma.MaskedArray):
-                reading = np.ma.filled(reading.astype(np.float64), np.nan)
-            values = np.asarray(reading, dtype=np.float64)
-        except (TypeError, ValueError, OverflowError) as err:
-            raise StreamError(
-                f"A reading has one number for each of {', '.join(channels)}, NaN where it is "
-                f"missing; got {reading!r}."
-            ) from err
-        if values.size != len(channels) or values.ndim > 1:
-            raise StreamError(
-                f"A reading has shape ({len(channels)},), one value for each of "
-                f"{', '.join(channels)}; got shape {values.shape}."
-            )
-        # This runs at every reading: a loop over few numbers is faster than calls of numpy.
-        for value in values.ravel().tolist():
-            if abs(value) > LARGEST:
-                channel = channels[values.ravel().tolist().index(value)]
-                raise StreamError(
-                    f"The reading of {channel} is {value}, beyond float32; give NaN for a missing "
-                    "reading."
-                )
-        self._reading[0] = values
+        """Put a reading where the graph looks for it."""
+        for place, value in enumerate(read_reading(reading, self._channels)):
+            self._told[place] = value
 
-    def _bind(self, source: int, target: int) -> Any:
+    def _advance(self) -> StreamOutput:
+        self._run(self._bindings[self._current])
+        self._current = 1 - self._current
+        # What a run has put out of the caches is slow: two copies are faster than a copy and a
+        # view, and the constructor of a named tuple is Python.
+        return tuple.__new__(StreamOutput, (self._point.copy(), self._quantiles.copy()))
+
+    def _fill(self, state: list[Array], *, last: int) -> None:
+        for value, array in zip(self._states[self._current], state, strict=True):
+            value.update_inplace(array)
+        self._last = last
+
+    def _bind(self, session: Any, source: int, target: int) -> Any:
         """Bind the graph once to read one copy of the state and write the other."""
-        binding = self._session.io_binding()
-        names = [described.name for described in self._contract.state]
-        given = {READING: self._reading, COVARIATES: self._columns.now, FUTURE: self._columns.ahead}
-        told = {name: given[name] for name in self._contract.inputs}
-        for name, array in (told | dict(zip(names, self._states[source], strict=True))).items():
-            binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(array))
-        outputs = zip(
-            [FORECAST, *map(next_name, names)], [self._forecast, *self._states[target]], strict=True
-        )
-        for name, array in outputs:
-            binding.bind_ortvalue_output(name, ort.OrtValue.ortvalue_from_numpy(array))
-        return binding
+        given = {READING: self._reading, COVARIATES: self._now, FUTURE: self._ahead}
+        inputs = {name: tensor(given[name]) for name in self._contract.inputs}
+        outputs = {FORECAST: tensor(self._forecast)}
+        for place, described in enumerate(self._contract.state):
+            inputs[described.name] = self._states[source][place]
+            outputs[next_name(described.name)] = self._states[target][place]
+        return bind(session, inputs=inputs, outputs=outputs)

@@ -1,0 +1,134 @@
+"""Times that a stream is told: read by the clock of the fit, and never backwards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xlstm_ts.exceptions import StreamError
+
+Time = str | datetime | np.datetime64
+# Before every time.
+NEVER = np.iinfo(np.int64).min
+
+
+class Told(NamedTuple):
+    """What was told as the time of a reading.
+
+    Attributes
+    ----------
+    wall : ndarray of datetime64[ms], shape () or (times,)
+        What the clock on the wall of the zone shows, with the times of the next readings where
+        they were given.
+    moments : tuple of int
+        What the time of the reading may stand for, in microseconds of UTC (of the clock where the
+        fit had no zone), earliest first: where the clock is set back, its hour stands for two.
+    """
+
+    wall: NDArray[np.datetime64]
+    moments: tuple[int, ...]
+
+
+def read_times(time: Time | Sequence[Time], *, zone: str | None, is_calendar: bool) -> Told:
+    """Read the time of a reading, or those of it and the next ones.
+
+    Parameters
+    ----------
+    time : str, datetime or datetime64, or sequence of them
+        As the clock on the wall shows it, or with a zone.
+    zone : str or None
+        The zone of the fit.
+    is_calendar : bool
+        Whether the model goes by the calendar: then a zone is an error where the fit had none.
+
+    Raises
+    ------
+    StreamError
+        Where it is no time, or of a zone that cannot be converted.
+    """
+    try:
+        times = [time] if isinstance(time, str | datetime | np.datetime64) else list(time)
+        read = [datetime.fromisoformat(one) if isinstance(one, str) else one for one in times]
+        wall = [_wall_clock(one, zone, is_calendar=is_calendar) for one in read]
+        moments = _moments(read[0], zone)
+    except StreamError:
+        raise
+    except (TypeError, ValueError, IndexError, OverflowError) as err:
+        raise StreamError(f"`time` cannot be read as a time: {time!r}.") from err
+    is_one = isinstance(time, str | datetime | np.datetime64)
+    return Told(np.array(wall[0] if is_one else wall, "M8[ms]"), moments)
+
+
+def moment_after(told: Told, last: int, *, zone: str | None) -> int:
+    """Return the first moment after `last` that the time may stand for.
+
+    Raises
+    ------
+    StreamError
+        Where there is none.
+    """
+    for moment in told.moments:
+        if moment > last:
+            return moment
+    raise StreamError(
+        f"`time` is {_shown(told.moments[-1], zone)}, which is not after {_shown(last, zone)}, the "
+        "time of the reading before: give each reading once, in the order of time, or reset the "
+        "stream first."
+    )
+
+
+def _wall_clock(time: datetime | np.datetime64, zone: str | None, *, is_calendar: bool) -> Time:
+    if isinstance(time, datetime) and time.tzinfo is not None:
+        if is_calendar and zone is None:
+            raise StreamError(
+                f"`time` is {time}, but the fit was on times without a zone: give those of its "
+                "clock, by time.replace(tzinfo=None)."
+            )
+        clock = _zone(zone) if is_calendar and zone else timezone.utc
+        time = time.astimezone(clock).replace(tzinfo=None)
+    if np.isnat(np.datetime64(time)):
+        raise ValueError("not a time")
+    return time
+
+
+def _moments(time: datetime | np.datetime64, zone: str | None) -> tuple[int, ...]:
+    if isinstance(time, np.datetime64):
+        time = time.astype("M8[us]").item()
+        if not isinstance(time, datetime):
+            raise ValueError("beyond the calendar")
+    if time.tzinfo is not None:
+        return (_microseconds(time),)
+    try:
+        clock = _zone(zone) if zone else timezone.utc
+    except StreamError:  # without a database of zones the clock is all there is
+        clock = timezone.utc
+    both = {_microseconds(time.replace(tzinfo=clock, fold=fold)) for fold in (0, 1)}
+    return tuple(sorted(both))
+
+
+def _microseconds(time: datetime) -> int:
+    utc = np.datetime64(time.astimezone(timezone.utc).replace(tzinfo=None), "us")
+    return int(utc.astype(np.int64))
+
+
+def _shown(moment: int, zone: str | None) -> str:
+    time: datetime = np.datetime64(moment, "us").item().replace(tzinfo=timezone.utc)
+    try:
+        return str(time.astimezone(_zone(zone)) if zone else time.replace(tzinfo=None))
+    except StreamError:
+        return str(time.replace(tzinfo=None))
+
+
+def _zone(name: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (ValueError, KeyError, OSError) as err:  # an offset, or no database of zones
+        raise StreamError(
+            f"The zone {name} of the fit is not known here: give `time` without a zone, as its "
+            "clock shows it."
+        ) from err
