@@ -87,6 +87,10 @@ class Contract:
         Time zone by whose clock the calendar goes; None where times have none.
     transform : str or None
         "log" or "log1p" where the graph forecasts the logarithm of y or of 1 + y.
+    weights : str
+        What the large matrices are stored as: "float32", "float16" or "int8".
+    weights_error : float or None
+        What rounding them costs in the forecast, in units of a channel's scale; None in float32.
     version : int
         Version of this contract.
     """
@@ -103,6 +107,8 @@ class Contract:
     seconds: float | None = None
     zone: str | None = None
     transform: str | None = None
+    weights: str = "float32"
+    weights_error: float | None = None
     version: int = VERSION
 
     @property
