@@ -18,6 +18,14 @@ after the other along the first axis, `(batch * shape[0], *shape[1:])`. Before t
 every element of a stream's array has the value `initial`, or has its own where that is a list, in
 C order. Everything else stands, as one JSON text, under the key `xlstm_ts` of the metadata of the
 ONNX file.
+
+For other languages: inputs and outputs stand in the file in the order above, so the k-th array of
+the state is `state[k]`. For one stream every axis without a number is that of `shape`. The last
+axis of the forecast goes by `quantiles`, and the point forecast is the level nearest to 0.5. What a
+runtime does not tell of the metadata can be read from the file: a model is a message of Protocol
+Buffers, its field 14 repeats a message of a key (field 1) and a value (field 2), both UTF-8. In the
+JSON text the objects of `state` hold no other object. `examples/` runs a stream in C, in Node and
+in a browser with no more than this.
 """
 
 from __future__ import annotations
