@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -53,15 +55,20 @@ def make_readings() -> pd.DataFrame:
     return pd.DataFrame(values, index=index, columns=["load", "flow"])
 
 
+@cache
+def fit(blocks: str) -> XLSTMForecaster:
+    """Return a small forecaster of the first readings, by the hour."""
+    return XLSTMForecaster(
+        6, patch_length=3, blocks=blocks, d_model=16, n_heads=2, context_length=60, max_steps=40,
+        random_state=0,
+    ).fit(make_readings().iloc[:500])  # fmt: skip
+
+
 @pytest.fixture(scope="session", params=["mm float32", "ms float32", "mm float16", "ms int8"])
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
     """Return a small forecaster of two channels as a file, with a thousand readings to replay."""
     blocks, weights = request.param.split()
-    y, folder = make_readings(), tmp_path_factory.mktemp("exported")
-    forecaster = XLSTMForecaster(
-        6, patch_length=3, blocks=blocks, d_model=16, n_heads=2, context_length=60, max_steps=40,
-        random_state=0,
-    ).fit(y.iloc[:500])  # fmt: skip
+    y, folder, forecaster = make_readings(), tmp_path_factory.mktemp("exported"), fit(blocks)
     path, csv = folder / "model.onnx", folder / "readings.csv"
     export_onnx(forecaster, path, units={"load": "kW", "flow": "m³/h"}, weights=weights)
     readings = y.iloc[500:].astype(np.float32)
@@ -70,7 +77,7 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     table.to_csv(csv, float_format="%.9g", index_label="time")
     stream = StreamModel(path).create_stream()
     expected = np.stack([stream.step(reading).quantiles for reading in readings.to_numpy()])
-    model = forecaster.model_.double().eval()
+    model = copy.deepcopy(forecaster.model_).double().eval()
     given = torch.as_tensor(readings.to_numpy().astype(np.float64))[None]
     with torch.inference_mode():
         scale = model.scale(given, model.initial_state(1))[0].numpy()
