@@ -18,6 +18,14 @@ after the other along the first axis, `(batch * shape[0], *shape[1:])`. Before t
 every element of a stream's array has the value `initial`, or has its own where that is a list, in
 C order. Everything else stands, as one JSON text, under the key `xlstm_ts` of the metadata of the
 ONNX file.
+
+For other languages: inputs and outputs stand in the file in the order above, so the k-th array of
+the state is `state[k]`. For one stream every axis without a number is that of `shape`. The last
+axis of the forecast goes by `quantiles`, and the point forecast is the level nearest to 0.5. What a
+runtime does not tell of the metadata can be read from the file: a model is a message of Protocol
+Buffers, its field 14 repeats a message of a key (field 1) and a value (field 2), both UTF-8. In the
+JSON text the objects of `state` hold no other object. `examples/` runs a stream in C, in Node and
+in a browser with no more than this.
 """
 
 from __future__ import annotations
@@ -87,6 +95,10 @@ class Contract:
         Time zone by whose clock the calendar goes; None where times have none.
     transform : str or None
         "log" or "log1p" where the graph forecasts the logarithm of y or of 1 + y.
+    weights : str
+        What the large matrices are stored as: "float32", "float16" or "int8".
+    weights_error : float or None
+        What rounding them costs in the forecast, in units of a channel's scale; None in float32.
     version : int
         Version of this contract.
     """
@@ -103,6 +115,8 @@ class Contract:
     seconds: float | None = None
     zone: str | None = None
     transform: str | None = None
+    weights: str = "float32"
+    weights_error: float | None = None
     version: int = VERSION
 
     @property

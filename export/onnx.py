@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 import xlstm_ts
 from xlstm_ts.export.graph import build_step_graph
 from xlstm_ts.export.parity import Parity, check_parity
+from xlstm_ts.export.quantize import WeightType, check_weights, write_rounded
 from xlstm_ts.files import atomic_path
 from xlstm_ts.model import XLSTM
 from xlstm_ts.panels import TimeSeries
@@ -34,6 +35,7 @@ def export_onnx(
     *,
     series: Hashable = None,
     units: Mapping[str, str] | None = None,
+    weights: WeightType = "float32",
 ) -> Parity:
     """Write the step graph of a forecaster: one raw reading in, one forecast out.
 
@@ -55,22 +57,28 @@ def export_onnx(
     units : mapping of str to str, optional
         The unit of each channel as people write it, such as {"load": "kW"}; whoever opens the file
         reads it there.
+    weights : {"float32", "float16", "int8"}, default="float32"
+        What the large matrices are stored as: the file is about half the size in float16 and 3.5
+        times smaller in int8, and a step takes as long. What that costs is measured over the same
+        readings, returned, and stored in the file.
 
     Returns
     -------
     Parity
-        The worst errors found, in scaled units.
+        The worst errors found, in scaled units, of the graph as it is written.
 
     Raises
     ------
     ExportError
-        Where graph and model differ by more than `check_parity` allows; no file is then written.
+        Where graph and model differ by more than `check_parity` allows, or rounding of the weights
+        costs more than 1 % of a channel's scale in float16 or 5 % in int8; no file is then written.
     TypeError
         Where it is another estimator.
     BackendError
         Where onnxruntime is not installed.
     ValueError
-        Where `series` names none of the series, or `units` not all of the channels and no other.
+        Where `series` names none of the series, `units` not all of the channels and no other, or
+        `weights` is none of the three.
     """
     if not isinstance(forecaster, Prediction):
         raise TypeError(
@@ -78,6 +86,7 @@ def export_onnx(
             "adapter give its `forecaster_`."
         )
     check_is_fitted(forecaster)
+    check_weights(weights)
     model, context = _of_series(forecaster, series)
     length = getattr(context.index, "freq", None)
     length = None if length is None else fixed_step(length)
@@ -101,7 +110,12 @@ def export_onnx(
     with atomic_path(Path(path)) as temporary:
         onnx.save(graph, temporary)
         table = forecaster.covariates_.table(context)
-        return check_parity(model, temporary, readings=context.values, columns=table)
+        parity = check_parity(model, temporary, readings=context.values, columns=table)
+        if weights == "float32":
+            return parity
+        return write_rounded(
+            graph, temporary, model=model, weights=weights, readings=context.values, columns=table
+        )
 
 
 def _of_series(forecaster: XLSTMForecaster, key: Hashable) -> tuple[XLSTM, TimeSeries]:

@@ -34,11 +34,22 @@ class Parity(NamedTuple):
 
     The unit is the scale in force at a reading (`XLSTM.scale`): what the model divides a channel
     by. A forecast of a channel that has just jumped is as good as its scale, not as its past.
+
+    Attributes
+    ----------
+    random, real : float
+        The worst errors over random and over real readings.
+    steps : int
+        Readings of each.
+    weights_error : float or None
+        Where weights were rounded: the root mean square of the largest error at a reading, over
+        the worse of the two.
     """
 
     random: float
     real: float
     steps: int
+    weights_error: float | None = None
 
 
 def check_parity(
@@ -75,13 +86,34 @@ def check_parity(
         Where a forecast is not finite or an error is above 1e-4.
     """
     columns = np.empty((len(readings), 0)) if columns is None else columns
-    with _one_thread():
-        return _check(model, path, readings=readings, columns=columns)
+    worst = parity_errors(model, path, readings=readings, columns=columns).max(1)
+    if not (worst <= TOLERANCE).all():  # true of NaN
+        raise ExportError(
+            f"The graph differs from the model by {worst[0]:.1e} of a channel's scale over {STEPS} "
+            f"random readings and by {worst[1]:.1e} over real ones, {TOLERANCE:.0e} is allowed. "
+            "If the real ones do, a level far above the spread of a channel is lost in float32: "
+            f"subtract it before fitting{_of_columns(model, path)}. If the random ones alone do, "
+            "the weights magnify rounding: fit with a lower `learning_rate` or more `dropout`. No "
+            "file was written."
+        )
+    return Parity(random=float(worst[0]), real=float(worst[1]), steps=STEPS)
 
 
-def _check(
+def parity_errors(
     model: XLSTM, path: Path, *, readings: NDArray[np.float64], columns: NDArray[np.float64]
-) -> Parity:
+) -> NDArray[np.float64]:
+    """Return the largest error at each of the random and of the real readings of the check.
+
+    Parameters
+    ----------
+    model, path, readings, columns
+        As for `check_parity`.
+
+    Returns
+    -------
+    ndarray of float64, shape (2, STEPS)
+        In scaled units; NaN where a forecast is not a number.
+    """
     rng = np.random.default_rng(0)
     center, spread = (part.cpu().double().numpy() for part in (model.center, model.spread))
     transform = model.config.transform
@@ -98,19 +130,10 @@ def _check(
     # are lost count.
     shaken = _shaken(rng, beside, model).astype(np.float32).astype(np.float64)
     pairs = ((random, shaken), (real, beside))
-    worst = np.array(
-        [worst_errors(model, path, readings=one, columns=other).max() for one, other in pairs]
-    )
-    if not (worst <= TOLERANCE).all():  # true of NaN
-        raise ExportError(
-            f"The graph differs from the model by {worst[0]:.1e} of a channel's scale over {STEPS} "
-            f"random readings and by {worst[1]:.1e} over real ones, {TOLERANCE:.0e} is allowed. "
-            "If the real ones do, a level far above the spread of a channel is lost in float32: "
-            f"subtract it before fitting{_of_columns(model, path)}. If the random ones alone do, "
-            "the weights magnify rounding: fit with a lower `learning_rate` or more `dropout`. No "
-            "file was written."
+    with _one_thread():
+        return np.stack(
+            [worst_errors(model, path, readings=one, columns=other) for one, other in pairs]
         )
-    return Parity(random=float(worst[0]), real=float(worst[1]), steps=STEPS)
 
 
 def _of_columns(model: XLSTM, path: Path) -> str:

@@ -197,6 +197,9 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "xlstm_ts.export.parity": (
         {"xlstm_ts.model", "xlstm_ts.streaming", "xlstm_ts.transforms"}, {"torch"},
     ),
+    "xlstm_ts.export.quantize": (
+        {"xlstm_ts.export.contract", "xlstm_ts.export.parity", "xlstm_ts.model"}, {"onnx"},
+    ),
     "xlstm_ts.export.onnx": (
         {f"xlstm_ts.{name}" for name in (
             "files", "export", "model", "panels", "prediction", "steps", "transforms", "units",
