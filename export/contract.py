@@ -18,6 +18,10 @@ after the other along the first axis, `(batch * shape[0], *shape[1:])`. Before t
 every element of a stream's array has the value `initial`, or has its own where that is a list, in
 C order. Everything else stands, as one JSON text, under the key `xlstm_ts` of the metadata of the
 ONNX file.
+
+A warm-up graph takes `chunk` readings a call, from and to the states of the step graph of the same
+weights: `readings` `(batch, chunk, channels)` in place of `reading`, `covariates`
+`(batch, chunk, columns)`, `future` and `forecast` those of the last of them.
 """
 
 from __future__ import annotations
@@ -31,6 +35,7 @@ from xlstm_ts.columns import Column
 VERSION = 1
 METADATA_KEY = "xlstm_ts"
 READING = "reading"
+READINGS = "readings"
 COVARIATES = "covariates"
 FUTURE = "future"
 FORECAST = "forecast"
@@ -87,6 +92,8 @@ class Contract:
         Time zone by whose clock the calendar goes; None where times have none.
     transform : str or None
         "log" or "log1p" where the graph forecasts the logarithm of y or of 1 + y.
+    chunk : int or None
+        Readings that a call of a warm-up graph takes; None for a step graph.
     version : int
         Version of this contract.
     """
@@ -103,6 +110,7 @@ class Contract:
     seconds: float | None = None
     zone: str | None = None
     transform: str | None = None
+    chunk: int | None = None
     version: int = VERSION
 
     @property
@@ -116,7 +124,7 @@ class Contract:
         """Names of the inputs that are not state, in order."""
         beside = (COVARIATES,) if self.columns else ()
         ahead = (FUTURE,) if any(column.is_ahead for column in self.columns) else ()
-        return (READING, *beside, *ahead)
+        return (READING if self.chunk is None else READINGS, *beside, *ahead)
 
     def to_json(self) -> str:
         """Return the contract as the text that the file carries."""

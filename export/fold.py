@@ -15,6 +15,7 @@ from torch import Tensor
 
 from xlstm_ts.blocks import MLSTMBlock, SLSTMBlock
 from xlstm_ts.cells import CausalConv
+from xlstm_ts.model import XLSTM
 
 Weights = NDArray[np.float64]
 
@@ -23,6 +24,8 @@ NEVER = -3e38
 # exp(40) leaves float32 twenty orders of magnitude for keys, values and their sum over time.
 LARGEST_INPUT_GATE = 40.0
 SILU_MINIMUM = -0.2785
+# What float32 holds, both ways round.
+UNIT_EXPONENTS = (-126, 126)
 
 
 class Affine(NamedTuple):
@@ -30,6 +33,22 @@ class Affine(NamedTuple):
 
     weight: Weights
     bias: Weights
+
+
+class ChannelUnits(NamedTuple):
+    """What a graph counts readings in, `(C,)` each.
+
+    Attributes
+    ----------
+    unit : ndarray
+        A power of two near the spread of each channel: to divide by it costs no digit.
+    center, spread : ndarray
+        Those of the model, in this unit.
+    """
+
+    unit: Weights
+    center: Weights
+    spread: Weights
 
 
 class MLSTMWeights(NamedTuple):
@@ -84,6 +103,27 @@ def array(tensor: Tensor) -> Weights:
     """Return a tensor as float64 on the CPU."""
     values: Weights = tensor.detach().cpu().double().numpy()
     return values
+
+
+def channel_units(model: XLSTM) -> ChannelUnits:
+    """Return the units of the channels of a model."""
+    center, spread = (array(part) for part in (model.center, model.spread))
+    unit = np.exp2(np.clip(np.round(np.log2(spread)), *UNIT_EXPONENTS))
+    return ChannelUnits(unit, center / unit, spread / unit)
+
+
+def fold_embedding(model: XLSTM) -> Affine:
+    """Return the embedding of the readings of a patch and of their marks, `(2 * G * P, E)`.
+
+    The model sees patches time by time, with a mark where a reading is missing; graphs have them
+    channel by channel, with a mark where it is there.
+    """
+    config = model.config
+    patch, channels = config.patch_length, config.group_channels
+    width = channels + config.n_past + config.n_known
+    weight = array(model.embed.weight).T[: 2 * patch * width].reshape(2, patch, width, -1)
+    values, gaps = weight[:, :, :channels].swapaxes(1, 2).reshape(2, patch * channels, -1)
+    return Affine(np.concatenate((values, -gaps)), array(model.embed.bias) + gaps.sum(0))
 
 
 def fold_mlstm(block: MLSTMBlock) -> MLSTMWeights:

@@ -20,7 +20,6 @@ from torch import nn
 from xlstm_ts.blocks import MLSTMBlock, SLSTMBlock
 from xlstm_ts.cells import HEAD_EPSILON
 from xlstm_ts.columns import Column
-from xlstm_ts.config import OFFSETS
 from xlstm_ts.covariates import FARTHEST
 from xlstm_ts.export.builder import Builder
 from xlstm_ts.export.columns import ColumnNodes
@@ -33,8 +32,15 @@ from xlstm_ts.export.contract import (
     StateArray,
     next_name,
 )
-from xlstm_ts.export.fold import Affine, array, fold_mlstm, fold_slstm
-from xlstm_ts.export.head import write_head
+from xlstm_ts.export.fold import (
+    Affine,
+    array,
+    channel_units,
+    fold_embedding,
+    fold_mlstm,
+    fold_slstm,
+)
+from xlstm_ts.export.head import write_head, write_logarithm, write_raw
 from xlstm_ts.model import XLSTM
 from xlstm_ts.scaling import VARIANCE_FLOOR, memory
 
@@ -42,8 +48,6 @@ ZERO, ONE = np.float32(0), np.float32(1)
 # What an empty memory starts from: next to nothing, at a scale that keeps every number finite.
 NEXT_TO_NOTHING = 1e-30
 EMPTY_SCALE = -80.0
-# What float32 holds, both ways round.
-UNIT_EXPONENTS = (-126, 126)
 
 
 def build_step_graph(
@@ -108,6 +112,12 @@ def build_step_graph(
     return graph.g.model({METADATA_KEY: contract.to_json()})
 
 
+def read_contract(graph: onnx.ModelProto) -> Contract:
+    """Return what the metadata of a graph say."""
+    texts = {entry.key: entry.value for entry in graph.metadata_props}
+    return Contract.from_json(texts[METADATA_KEY])
+
+
 def _weights_hash(model: XLSTM) -> str:
     digest = hashlib.sha256(repr(model.config).encode())
     for name, weight in model.state_dict().items():
@@ -127,20 +137,13 @@ class _StepGraph:
         self._windowed = self.config.buffer_length > 1 or self.config.linear_length > 0
         channels = self.config.n_channels
         self._channels = (channels, 1) if self._windowed else (channels,)
-        center, spread = (array(part) for part in (model.center, model.spread))
-        # A power of two near the spread: to divide by it costs no digit.
-        self._unit = np.exp2(np.clip(np.round(np.log2(spread)), *UNIT_EXPONENTS))
-        self._center, self._spread = center / self._unit, spread / self._unit
-        transform = self.config.transform
-        self._offset = None if transform is None else np.float32(OFFSETS[transform])
+        self._units = channel_units(model)
         self._columns: ColumnNodes | None = None
 
     def build(self, reading: str) -> str:
         """Write the whole step; return the name of the forecast `(B, horizon, C, Q)`."""
         g, config = self.g, self.config
-        if self._offset is not None:
-            # What has no logarithm becomes NaN or infinite, and so missing.
-            reading = g("Log", g("Add", reading, self._offset) if self._offset else reading)
+        reading = write_logarithm(g, config, reading)
         if config.n_columns:
             self._columns = ColumnNodes(g, self.model)
         value, observed = self._read(reading)
@@ -162,7 +165,8 @@ class _StepGraph:
                 slstm = cast("SLSTMBlock", block)
                 x = self._slstm_block(f"block{j}", slstm, x, tokens=(present, absent))
         forecast = write_head(g, self.model.head, x, scaled=scaled, columns=self._columns)
-        return self._unscale(forecast, mean=g("Sub", value, deviation), scale=scale)
+        mean = g("Sub", value, deviation)
+        return write_raw(g, config, forecast, mean=mean, scale=scale, unit=self._units.unit)
 
     def _carry(
         self,
@@ -201,11 +205,11 @@ class _StepGraph:
 
     def _read(self, reading: str) -> tuple[str, str]:
         """Write the reading in units of its channel, and where there is one."""
-        value = self.g("Mul", reading, 1 / self._unit)
+        value = self.g("Mul", reading, 1 / self._units.unit)
         if self._windowed:
             value = self.g("Reshape", value, np.array([-1, self.config.n_channels, 1]))
-        off = self.g("Abs", self.g("Sub", value, self._per_channel(self._center)))
-        limit = FARTHEST * self._spread
+        off = self.g("Abs", self.g("Sub", value, self._per_channel(self._units.center)))
+        limit = FARTHEST * self._units.spread
         return value, self.g("Less", off, self._per_channel(limit))  # false for NaN
 
     def _scale(self, value: str, observed: str, mark: str) -> tuple[str, str, str]:
@@ -216,7 +220,7 @@ class _StepGraph:
         """
         g = self.g
         seen = self._carry("scaling_seen", self._channels, start=NEXT_TO_NOTHING)
-        last = self._carry("scaling_last", self._channels, start=tuple(self._center.tolist()))
+        last = self._carry("scaling_last", self._channels, start=tuple(self._units.center.tolist()))
         deviation = self._carry("scaling_deviation", self._channels)
         variance = self._carry("scaling_variance", self._channels)
         value = g("Where", observed, value, last)
@@ -228,7 +232,7 @@ class _StepGraph:
         variance = g("Add", variance, g("Mul", share, moved))
         new = {"seen": seen, "last": value, "deviation": deviation, "variance": variance}
         self.new |= {f"scaling_{name}": value for name, value in new.items()}
-        floor = self._per_channel(VARIANCE_FLOOR * self._spread**2)
+        floor = self._per_channel(VARIANCE_FLOOR * self._units.spread**2)
         return value, deviation, g("Sqrt", g("Add", variance, floor))
 
     def _per_channel(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -254,15 +258,8 @@ class _StepGraph:
         g, config = self.g, self.config
         patch, channels = config.patch_length, config.group_channels
         scaled, marks = (self._rows(self._last(part, patch)) for part in (scaled, marks))
-        # The model sees patches time by time, with a mark where a reading is missing; here they
-        # come channel by channel, with a mark where it is there.
-        beside = config.n_past + config.n_known
-        weight = array(self.model.embed.weight).T[: 2 * patch * (channels + beside)]
-        weight = weight.reshape(2, patch, channels + beside, -1)[:, :, :channels].swapaxes(1, 2)
-        values, gaps = weight.reshape(2, patch * channels, -1)
-        layer = Affine(np.concatenate((values, -gaps)), array(self.model.embed.bias) + gaps.sum(0))
         present = marks if patch * channels == 1 else g("ReduceMax", marks, axes=[1], keepdims=1)
-        x = self._affine(g("Concat", scaled, marks, axis=1), layer)
+        x = self._affine(g("Concat", scaled, marks, axis=1), fold_embedding(self.model))
         if self.model.channel is not None:
             x = self._with_groups(x, array(self.model.channel))
         if self._columns is not None:
@@ -374,15 +371,3 @@ class _StepGraph:
         """Write the norm of each head, without its gain, and join the heads."""
         normed = self.g("LayerNormalization", h, np.ones(dim), axis=-1, epsilon=HEAD_EPSILON)
         return self.g("Reshape", normed, np.array([-1, width]))
-
-    def _unscale(self, forecast: str, *, mean: str, scale: str) -> str:
-        """Write the forecast in raw units, with the transform undone."""
-        g = self.g
-        shape = np.array([-1, 1, self.config.n_channels, 1])
-        mean, scale = (g("Reshape", part, shape) for part in (mean, scale))
-        forecast = g("Add", g("Mul", forecast, scale), mean)
-        forecast = g("Mul", forecast, self._unit[:, None])
-        if self._offset is None:
-            return forecast
-        forecast = g("Exp", forecast)
-        return g("Sub", forecast, self._offset) if self._offset else forecast

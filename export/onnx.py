@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Hashable, Mapping
+from contextlib import ExitStack
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +16,8 @@ import onnx
 from sklearn.utils.validation import check_is_fitted
 
 import xlstm_ts
-from xlstm_ts.export.graph import build_step_graph
+from xlstm_ts.export.chunk import build_chunk_graph
+from xlstm_ts.export.graph import build_step_graph, read_contract
 from xlstm_ts.export.parity import Parity, check_parity
 from xlstm_ts.files import atomic_path
 from xlstm_ts.model import XLSTM
@@ -33,6 +36,7 @@ def export_onnx(
     *,
     series: Hashable = None,
     units: Mapping[str, str] | None = None,
+    warm_up: str | os.PathLike[str] | None = None,
 ) -> Parity:
     """Write the step graph of a forecaster: one raw reading in, one forecast out.
 
@@ -54,6 +58,9 @@ def export_onnx(
     units : mapping of str to str, optional
         The unit of each channel as people write it, such as {"load": "kW"}; whoever opens the file
         reads it there.
+    warm_up : path-like, optional
+        A second file, of a graph that takes many readings at once and brings a stream up to date:
+        `StreamModel(path, warm_up=...)`. It is checked likewise; blocks of mLSTM only.
 
     Returns
     -------
@@ -67,7 +74,8 @@ def export_onnx(
     BackendError
         Where onnxruntime is not installed.
     ValueError
-        Where `series` names none of the series, or `units` not all of the channels and no other.
+        Where `series` names none of the series, or `units` not all of the channels and no other,
+        or `warm_up` is asked for and a block is an sLSTM.
     """
     check_is_fitted(forecaster)
     model, context = _of_series(forecaster, series)
@@ -90,10 +98,18 @@ def export_onnx(
         seconds=None if length is None else length.total_seconds(),
         zone=None if zone is None else str(zone),
     )
-    with atomic_path(Path(path)) as temporary:
-        onnx.save(graph, temporary)
-        table = forecaster.covariates_.table(context)
-        return check_parity(model, temporary, readings=context.values, columns=table)
+    chunks = None if warm_up is None else build_chunk_graph(model, read_contract(graph))
+    table = forecaster.covariates_.table(context)
+    check = partial(check_parity, model, readings=context.values, columns=table)
+    with ExitStack() as files:
+        step_file = files.enter_context(atomic_path(Path(path)))
+        onnx.save(graph, step_file)
+        parity = check(step_file)
+        if warm_up is None or chunks is None:
+            return parity
+        warm_up_file = files.enter_context(atomic_path(Path(warm_up)))
+        onnx.save(chunks, warm_up_file)
+        return parity.worse(check(step_file, warm_up=warm_up_file))
 
 
 def _of_series(forecaster: XLSTMForecaster, key: Hashable) -> tuple[XLSTM, TimeSeries]:

@@ -152,8 +152,12 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         {"pandas", "sktime"},
     ),
     "xlstm_ts.stream_columns": ({"xlstm_ts.calendars", "xlstm_ts.export.contract"}, set()),
+    "xlstm_ts.sessions": ({"xlstm_ts.export.contract"}, {"onnxruntime"}),
+    "xlstm_ts.warming": ({"xlstm_ts.export.contract", "xlstm_ts.sessions"}, set()),
     "xlstm_ts.streaming": (
-        {"xlstm_ts.export.contract", "xlstm_ts.stream_columns"}, {"onnxruntime"},
+        {"xlstm_ts.export.contract", "xlstm_ts.sessions", "xlstm_ts.stream_columns",
+         "xlstm_ts.warming"},
+        set(),
     ),
     "xlstm_ts.export.contract": (set(), set()),
     "xlstm_ts.export.builder": (set(), {"onnx"}),
@@ -172,6 +176,21 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     ),
     "xlstm_ts.export.head": (
         MODEL | {f"xlstm_ts.export.{name}" for name in ("builder", "columns", "fold")}, {"torch"},
+    ),
+    "xlstm_ts.export.chunk_scaling": (MODEL | {"xlstm_ts.export.builder"}, set()),
+    "xlstm_ts.export.chunk_cells": (
+        MODEL | {f"xlstm_ts.export.{name}" for name in ("builder", "chunk_scaling", "fold")},
+        set(),
+    ),
+    "xlstm_ts.export.chunk": (
+        MODEL
+        | {
+            f"xlstm_ts.export.{name}"
+            for name in (
+                "builder", "chunk_cells", "chunk_scaling", "columns", "contract", "fold", "head",
+            )
+        },
+        {"onnx"},
     ),
     "xlstm_ts.export.parity": (
         {"xlstm_ts.model", "xlstm_ts.streaming", "xlstm_ts.transforms"}, {"torch"},

@@ -82,6 +82,50 @@ class StreamColumns:
         self.ahead[0, :, : len(self._known)] = ahead
         self.ahead[0, :, len(self._known) :] = cyclic[1:]
 
+    def take_history(
+        self,
+        length: int,
+        covariates: Values | None,
+        future: Values | None,
+        time: Sequence[Time] | None,
+    ) -> NDArray[np.float32]:
+        """Return what goes with each of many readings, `(length, columns)`.
+
+        What is known after the last of them is laid out in `ahead`.
+
+        Raises
+        ------
+        StreamError
+            As for `take`; nothing is then changed.
+        """
+        horizon = self._contract.horizon
+        values = self._values(covariates, self._names, (length,), called="covariates")
+        ahead = self._values(future, self._known, (horizon,), called="future")
+        cyclic, cyclic_ahead = self._past_calendar(length, time)
+        rows = np.repeat(self.now, length, axis=0)
+        rows[:, : len(self._names)] = values
+        rows[:, self._cyclic] = cyclic
+        self.ahead[0, :, : len(self._known)] = ahead
+        self.ahead[0, :, len(self._known) :] = cyclic_ahead
+        return rows
+
+    def _past_calendar(
+        self, length: int, time: Sequence[Time] | None
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the fields of the calendar at many readings, and at those after the last."""
+        horizon = self._contract.horizon
+        if not self._fields:
+            return np.empty((length, 0)), np.empty((horizon, 0))
+        times = [] if time is None or isinstance(time, str) else list(time)
+        if len(times) not in (length, length + horizon):
+            raise StreamError(
+                f"`time` has one time for each of the {length} readings, or these and the "
+                f"{horizon} after them; got {len(times)}."
+            )
+        past = calendar_columns(_times(times[:length], zone=self._contract.zone), self._fields)
+        last = times[length - 1 :] if len(times) > length else times[-1]
+        return past, self._calendar(last)[1:]
+
     def _check_static(self, static: Mapping[str, Any], names: set[str]) -> None:
         if names - static.keys():
             raise StreamError(

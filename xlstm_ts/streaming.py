@@ -9,25 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from xlstm_ts.exceptions import BackendError, StreamError
-from xlstm_ts.export.contract import (
-    COVARIATES,
-    FORECAST,
-    FUTURE,
-    METADATA_KEY,
-    READING,
-    Contract,
-    next_name,
-)
+from xlstm_ts.exceptions import StreamError
+from xlstm_ts.export.contract import COVARIATES, FORECAST, FUTURE, READING, next_name
+from xlstm_ts.sessions import open_graph, ort
 from xlstm_ts.stream_columns import StreamColumns, Time, Values
-
-try:
-    import onnxruntime as ort
-except ImportError as err:
-    raise BackendError(
-        "Streams need onnxruntime: install xlstm-ts[onnx] for CPUs or xlstm-ts[onnx-gpu] for CUDA, "
-        "never both, because the two packages overwrite each other's files."
-    ) from err
+from xlstm_ts.warming import WarmUpGraph, lay_out
 
 Array = NDArray[np.float32]
 LARGEST = float(np.finfo(np.float32).max)
@@ -55,6 +41,8 @@ class StreamModel:
     ----------
     path : path-like
         A file that `xlstm_ts.export.onnx.export_onnx` wrote.
+    warm_up : path-like, optional
+        The warm-up graph of the same weights: `Stream.warm_up` then takes many readings at once.
     threads : int, default=1
         Threads inside one step. More cost more than they bring at the size of one reading.
 
@@ -62,39 +50,27 @@ class StreamModel:
     ----------
     contract : Contract
         Names of the channels, horizon, quantile levels, layout of the state, versions.
+    warm_up : WarmUpGraph or None
+        The warm-up graph.
 
     Raises
     ------
     StreamError
-        Where the file is not a step graph of a version that this library reads.
+        Where a file is not such a graph of a version that this library reads, or the two are of
+        different weights.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, threads: int = 1) -> None:
-        if not os.path.isfile(path):
-            raise FileNotFoundError(f"There is no step graph {os.fspath(path)!r}.")
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-        try:
-            self.session = ort.InferenceSession(
-                os.fspath(path), options, providers=["CPUExecutionProvider"]
-            )
-            metadata = self.session.get_modelmeta().custom_metadata_map
-            self.contract = Contract.from_json(metadata[METADATA_KEY])
-            self._check_graph()
-        except Exception as err:  # onnxruntime's errors share no other base
-            raise StreamError(f"{os.fspath(path)} is not a step graph of xlstm-ts: {err}") from err
-
-    def _check_graph(self) -> None:
-        """Check that the graph has the inputs and outputs that its contract speaks of."""
-        names = [described.name for described in self.contract.state]
-        for values, expected in (
-            (self.session.get_inputs(), [*self.contract.inputs, *names]),
-            (self.session.get_outputs(), [FORECAST, *map(next_name, names)]),
-        ):
-            if [value.name for value in values] != expected:
-                raise ValueError("its inputs or outputs are not those of its contract")
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        warm_up: str | os.PathLike[str] | None = None,
+        threads: int = 1,
+    ) -> None:
+        self.session, self.contract = open_graph(path, threads=threads, kind="step")
+        self.warm_up = (
+            None if warm_up is None else WarmUpGraph(warm_up, self.contract, threads=threads)
+        )
 
     def create_stream(self, *, static: Mapping[str, Any] | None = None) -> Stream:
         """Return a stream that has seen nothing; its state is its own.
@@ -123,6 +99,7 @@ class Stream:
 
     def __init__(self, model: StreamModel, *, static: Mapping[str, Any] | None = None) -> None:
         self._session, self._contract = model.session, model.contract
+        self._warm_up = model.warm_up
         contract = model.contract
         self._median = contract.median
         shape = (1, contract.horizon, len(contract.channels), len(contract.quantiles))
@@ -196,9 +173,81 @@ class Stream:
         self._columns.now[0], self._columns.ahead[0] = now, ahead
         return self._run()
 
+    def warm_up(
+        self,
+        history: ArrayLike,
+        covariates: Values | None = None,
+        future: Values | None = None,
+        *,
+        time: Sequence[Time] | None = None,
+    ) -> StreamOutput:
+        """Take many readings; the stream then goes on as if it had stepped them all.
+
+        With a warm-up graph (`StreamModel(path, warm_up=...)`) whole chunks of `chunk` readings go
+        through that; the rest are stepped, and without one all are.
+
+        Parameters
+        ----------
+        history : array-like of float, shape (T, channels)
+            Readings, oldest first, each as for `step`; `(T,)` for a single channel.
+        covariates : array-like of float, shape (T, columns), or mapping, optional
+            The past and known columns at the times of the readings.
+        future : array-like of float, shape (horizon, known columns), or mapping, optional
+            The known columns at the times after the last of them.
+        time : sequence of str, datetime or datetime64, optional
+            The times of the readings, `T` of them, where the model goes by the calendar; the
+            `horizon` ones after the last too where `step` needs those.
+
+        Returns
+        -------
+        StreamOutput
+            What the last of the readings gives.
+
+        Raises
+        ------
+        StreamError
+            As for `step`; the state is then as before all of the readings.
+        """
+        readings = lay_out(history, self._contract.channels)
+        columns = self._columns.take_history(len(readings), covariates, future, time)
+        return self.warm_up_columns(readings, columns, self._columns.ahead[0])
+
+    def warm_up_columns(
+        self, readings: NDArray[Any], columns: NDArray[Any], ahead: ArrayLike
+    ) -> StreamOutput:
+        """Take many readings with their columns laid out as the graph reads them.
+
+        Parameters
+        ----------
+        readings, columns : ndarray of float, shapes (T, channels) and (T, columns)
+            Readings, and all of `contract.columns` at their times.
+        ahead : array-like of float, shape (horizon, columns ahead)
+            Those that are known for the readings after the last.
+        """
+        self._columns.ahead[0] = ahead
+        graph, start = self._warm_up, 0
+        while graph is not None and start + graph.chunk <= len(readings):
+            part, start = slice(start, start + graph.chunk), start + graph.chunk
+            self._forecast[...] = graph.run(
+                readings[part],
+                columns[part],
+                self._columns.ahead,
+                state=self._states[self._current],
+            )
+        for reading, now in zip(readings[start:], columns[start:], strict=True):
+            self._reading[0], self._columns.now[0] = reading, now
+            self._advance()
+        return self._output()
+
     def _run(self) -> StreamOutput:
+        self._advance()
+        return self._output()
+
+    def _advance(self) -> None:
         self._session.run_with_iobinding(self._bindings[self._current])
         self._current = 1 - self._current
+
+    def _output(self) -> StreamOutput:
         quantiles = self._forecast[0].copy()
         return StreamOutput(quantiles[..., self._median], quantiles)
 
