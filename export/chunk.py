@@ -29,7 +29,7 @@ from xlstm_ts.export.contract import (
     next_name,
 )
 from xlstm_ts.export.fold import array, channel_units, fold_embedding
-from xlstm_ts.export.head import write_head, write_logarithm, write_raw
+from xlstm_ts.export.head import write_head, write_raw, write_reading
 from xlstm_ts.model import XLSTM
 from xlstm_ts.scaling import VARIANCE_FLOOR
 
@@ -139,8 +139,8 @@ class _ChunkGraph:
     def _read(self) -> tuple[str, str]:
         """Write readings in units of their channel, zero where missing, and marks, `(B, C, L)`."""
         g, units = self.g, self._units
-        value = write_logarithm(g, self.config, self._readings)
-        value = g("Transpose", g("Mul", value, 1 / units.unit), perm=[0, 2, 1])
+        value = write_reading(g, self.config, self._readings, unit=units.unit)
+        value = g("Transpose", value, perm=[0, 2, 1])
         off = g("Abs", g("Sub", value, units.center[:, None]))
         observed = g("Less", off, FARTHEST * units.spread[:, None])  # false for NaN
         return g("Where", observed, value, ZERO), g("Where", observed, ONE, ZERO)

@@ -46,12 +46,17 @@ def write_head(
     return g("Add", forecast, _linear_path(g, head, scaled, head.linear_path))
 
 
-def write_logarithm(g: Builder, config: XLSTMConfig, reading: str) -> str:
-    """Write the transform of readings; what has no logarithm becomes NaN or infinite: missing."""
-    if config.transform is None:
-        return reading
-    offset = np.float32(OFFSETS[config.transform])
-    return g("Log", g("Add", reading, offset) if offset else reading)
+def write_reading(
+    g: Builder, config: XLSTMConfig, reading: str, *, unit: NDArray[np.float64]
+) -> str:
+    """Write raw readings `(..., C)` on the scale of the model, in units of their channels.
+
+    What has no logarithm becomes NaN or infinite, and so missing.
+    """
+    if config.transform is not None:
+        offset = np.float32(OFFSETS[config.transform])
+        reading = g("Log", g("Add", reading, offset) if offset else reading)
+    return reading if (unit == 1).all() else g("Mul", reading, 1 / unit)
 
 
 def write_raw(
@@ -81,7 +86,8 @@ def write_raw(
     shape = np.array([-1, 1, config.n_channels, 1])
     mean, scale = (g("Reshape", part, shape) for part in (mean, scale))
     forecast = g("Add", g("Mul", forecast, scale), mean)
-    forecast = g("Mul", forecast, unit[:, None])
+    if not (unit == 1).all():
+        forecast = g("Mul", forecast, unit[:, None])
     if config.transform is None:
         return forecast
     offset = np.float32(OFFSETS[config.transform])
