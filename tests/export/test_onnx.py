@@ -64,7 +64,7 @@ def test_stream_goes_on_as_the_forecaster_predicts(
 @pytest.mark.slow
 def test_long_streams_do_not_drift(fitted: XLSTMForecaster, graph_path: Path) -> None:
     rng = np.random.default_rng(1)
-    readings = [50, 3] + rng.standard_normal((10_000, 2)) * [10, 1]
+    readings = [50, 3] + rng.standard_normal((100_000, 2)) * [10, 1]
     errors = parity.worst_errors(fitted.model_, graph_path, readings=readings)
     assert errors.max() <= parity.TOLERANCE
     assert errors[-1000:].max() <= 5 * errors[:1000].max()
