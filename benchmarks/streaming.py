@@ -1,11 +1,13 @@
-"""One more reading: the exported graph, the PyTorch step, a window computed again, and a pool.
+"""One more reading: the exported graph beside other ways to the same forecast, and a pool.
 
-One channel, the estimator's default blocks, one thread; a token a reading carries the bars. Ways to
-the same forecast take turns in one process: `Stream.step`, the bare run of its graph, `XLSTM.step`,
-and `XLSTM.forecast` over the last 512 readings; then `StreamPool.step` by size of batch beside
-`Stream.step`. Figures are medians over the rounds of the ratio of processor times; microseconds are
-wall time and depend on the machine, but for what a step adds to its graph, which is processor time.
-Last come 100,000 readings of 1,000 keys that join and leave.
+One channel, the estimator's default blocks, one thread; a token a reading carries the bars. All
+take turns in one process: `Stream.step`, `XLSTM.step`, `XLSTM.forecast` over the last 512 readings;
+and by runs whose arrays are bound, the graph, one that torch's exporter traced from `XLSTM.step`
+(where onnxscript is installed), and two nodes of LSTM of equal width. A history is taken in by
+chunks and by steps; `StreamPool.step` by size of batch stands beside `Stream.step`. Figures are
+medians over the rounds of the ratio of processor times; microseconds are wall time and depend on
+the machine, but for what a step adds to its graph, which is processor time. Last come 100,000
+readings of 1,000 keys that join and leave.
 """
 
 from __future__ import annotations
@@ -20,16 +22,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from _graphs import bound, write_lstm
 from _report import Report
+from _traced import trace_step
 from numpy.typing import NDArray
 
 from xlstm_ts import XLSTMForecaster
 from xlstm_ts.datasets.synthetic import make_sensor_stream
 from xlstm_ts.export.onnx import export_onnx
+from xlstm_ts.model import XLSTM
 from xlstm_ts.pool import StreamPool
 from xlstm_ts.streaming import StreamModel
 
 WINDOW = 512
+HISTORY = 576  # whole chunks of either patch
 WALL, CPU = 0, 1
 BATCHES = (1, 8, 16, 32, 64, 128)
 KEYS = 256
@@ -46,22 +52,22 @@ def main() -> int:
     torch.set_num_threads(1)
     rounds = 10 if options.quick else 40
     report = Report()
-    for patch, bars in ((1, (4.0, 200.0)), (24, (4.0, None))):
-        forecaster, model, values = _export(patch)
-        graph, bare, step, window = _measure(forecaster, model, values, rounds=rounds)
+    for patch, bars in ((1, (7.0, 300.0, 0.62, 4.0)), (24, (7.0, None, None, None))):
         name = f"patch {patch}"
+        times, model = _measure(patch, rounds=rounds, report=report)
+        graph = times["graph"]
         report.add(f"{name} Stream.step median µs", float(np.median(graph[WALL])) * 1e6)
         report.add(f"{name} Stream.step p99 µs", float(np.percentile(graph[WALL], 99)) * 1e6)
-        for peer, times, bar in (
-            ("the torch step", step, bars[0]),
-            (f"a {WINDOW} window in torch", window, bars[1]),
-        ):
-            # The machine's speed drifts: only what ran in one round is compared, and by the time
-            # of the processor, since a long call is more often put aside than a short one.
-            ratios = np.median(times[CPU], axis=1) / np.median(graph[CPU], axis=1)
-            report.add(f"{name} times faster than {peer}", float(np.median(ratios)), least=bar)
+        for peer, bar in zip(("the torch step", f"a {WINDOW} window in torch"), bars, strict=False):
+            report.add(f"{name} times faster than {peer}", _ratio(times[peer], graph), least=bar)
+        run = times["bound graph"]
+        for peer, bar in zip(("the traced graph", "two LSTM nodes"), bars[2:], strict=True):
+            if peer in times:
+                report.add(f"{name} bound time / {peer}", _ratio(run, times[peer]), most=bar)
+        faster = _ratio(times["steps"], times["chunks"])
+        report.add(f"{name} warm-up by chunks, times faster than stepping", faster, least=4.0)
         # What a busy machine adds is no one's: the quiet rounds tell what a step costs.
-        quiet = [np.percentile(np.median(times[CPU], axis=1), QUIET) for times in (graph, bare)]
+        quiet = [np.percentile(np.median(one[CPU], axis=1), QUIET) for one in (graph, run)]
         most = ADDED if patch == 1 else None
         report.add(
             f"{name} Stream.step adds to its graph µs", (quiet[0] - quiet[1]) * 1e6, most=most
@@ -72,8 +78,19 @@ def main() -> int:
     return report.finish(check=options.check)
 
 
-def _export(patch: int) -> tuple[XLSTMForecaster, StreamModel, NDArray[np.float32]]:
-    """Return a forecaster, its graph, and readings."""
+def _ratio(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    """Return how many times the processor time of another one run takes.
+
+    The machine's speed drifts: only what ran in one round is compared, and by the time of the
+    processor, since a long call is more often put aside than a short one.
+    """
+    return float(np.median(np.median(one[CPU], axis=1) / np.median(other[CPU], axis=1)))
+
+
+def _measure(
+    patch: int, *, rounds: int, report: Report
+) -> tuple[dict[str, NDArray[np.float64]], StreamModel]:
+    """Return the seconds of each way, `(2, rounds, runs in a round)`, and the graph."""
     y = make_sensor_stream(2000, random_state=0).readings.iloc[:, 0]
     forecaster = XLSTMForecaster(
         24,
@@ -83,18 +100,17 @@ def _export(patch: int) -> tuple[XLSTMForecaster, StreamModel, NDArray[np.float3
         random_state=0,
         device="cpu",
     ).fit(y)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.onnx"
-        export_onnx(forecaster, path)
-        return forecaster, StreamModel(path), y.to_numpy(np.float32)
-
-
-def _measure(
-    forecaster: XLSTMForecaster, graph: StreamModel, values: NDArray[np.float32], *, rounds: int
-) -> list[NDArray[np.float64]]:
-    """Return seconds, each `(2, rounds, runs in a round)`: graph, its bare run, torch, window."""
-    model, stream, numbers = forecaster.model_, graph.create_stream(), values.tolist()
-    bindings, bare = graph.create_stream()._bindings, graph.session.run_with_iobinding
+    model = forecaster.model_.eval()
+    values = y.to_numpy(np.float32)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        step_file, warm_up_file = folder / "model.onnx", folder / "warmup.onnx"
+        export_onnx(forecaster, step_file, warm_up=warm_up_file)
+        graph = StreamModel(step_file)
+        stream, stepped = (graph.create_stream() for _ in range(2))
+        warmed = StreamModel(step_file, warm_up=warm_up_file).create_stream()
+        peers = _bound_peers(model, folder, report=report)
+    numbers = values.tolist()
     windows = torch.as_tensor(values[:WINDOW])[None, :, None]
     readings = torch.as_tensor(values)[:, None, None]
     state = model.initial_state(1)
@@ -103,19 +119,39 @@ def _measure(
         nonlocal state
         _, state = model.step(readings[t], state)
 
-    runs: list[tuple[Callable[[int], object], int]] = [
-        (lambda t: stream.step(numbers[t]), 50),
-        (lambda t: bare(bindings[t % 2]), 50),
-        (torch_step, 20),
-        (lambda _: model.forecast(windows), 2),
-    ]
-    samples: list[list[list[tuple[float, float]]]] = [[] for _ in runs]
+    runs: dict[str, tuple[Callable[[int], object], int]] = {
+        "graph": (lambda t: stream.step(numbers[t]), 50),
+        "the torch step": (torch_step, 20),
+        f"a {WINDOW} window in torch": (lambda _: model.forecast(windows), 2),
+        **{peer: (run, 50) for peer, run in peers.items()},
+        "steps": (lambda _: stepped.warm_up(values[:HISTORY]), 1),
+        "chunks": (lambda _: warmed.warm_up(values[:HISTORY]), 3),
+    }
+    samples: dict[str, list[list[tuple[float, float]]]] = {name: [] for name in runs}
     with torch.inference_mode():
         for _ in range(rounds + 1):
-            for (run, count), rows in zip(runs, samples, strict=True):
-                rows.append([_seconds(run, t) for t in range(count)])
+            for name, (run, count) in runs.items():
+                samples[name].append([_seconds(run, t) for t in range(count)])
     # The first round is warm-up.
-    return [np.moveaxis(np.array(rows[1:]), -1, 0) for rows in samples]
+    times = {name: np.moveaxis(np.array(rows[1:]), -1, 0) for name, rows in samples.items()}
+    return times, graph
+
+
+def _bound_peers(
+    model: XLSTM, folder: Path, *, report: Report
+) -> dict[str, Callable[[int], object]]:
+    """Return bound runs of the graph and of those it is held against."""
+    config = model.config
+    files = {"bound graph": folder / "model.onnx", "two LSTM nodes": folder / "lstm.onnx"}
+    outputs = config.horizon * len(config.quantiles)
+    write_lstm(files["two LSTM nodes"], width=config.d_model, outputs=outputs)
+    if config.patch_length == 1:
+        try:
+            trace_step(model, folder / "traced.onnx")
+            files["the traced graph"] = folder / "traced.onnx"
+        except ModuleNotFoundError as err:
+            report.note(f"traced graph skipped: {err}")
+    return {peer: bound(file) for peer, file in files.items()}
 
 
 def _report_pool(

@@ -12,6 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 OPSET = 17
 IR_VERSION = 8  # read by onnxruntime 1.13 and later
 
+END = int(np.iinfo(np.int64).max)
+
 Constant = NDArray[Any] | np.generic
 
 
@@ -55,18 +57,18 @@ class Builder:
         """Split one axis into parts of the given sizes."""
         return self._add("Split", (value, np.array(sizes)), len(sizes), {"axis": axis})
 
-    def cut(self, value: str, *, axis: int, start: int) -> str:
-        """Take one axis from `start` to its end."""
-        bounds = (np.array([bound]) for bound in (start, np.iinfo(np.int64).max, axis))
+    def cut(self, value: str, *, axis: int, start: int, stop: int = END) -> str:
+        """Take one axis from `start` to `stop`, by default its end."""
+        bounds = (np.array([bound]) for bound in (start, stop, axis))
         return self("Slice", value, *bounds)
 
-    def model(self, metadata: dict[str, str]) -> onnx.ModelProto:
+    def model(self, metadata: dict[str, str], *, name: str = "step") -> onnx.ModelProto:
         """Return the finished model, checked, with its metadata."""
         for node in self._nodes:
             for values in (node.input, node.output):
                 values[:] = [self._names.get(value, value) for value in values]
         graph = helper.make_graph(
-            self._nodes, "step", self._inputs, self._outputs, list(self._constants.values())
+            self._nodes, name, self._inputs, self._outputs, list(self._constants.values())
         )
         model = helper.make_model(
             graph,

@@ -29,12 +29,15 @@ class ColumnNodes:
         The graph under construction; the inputs are added to it.
     model : XLSTM
         The model.
+    times : tuple of int
+        Axis of the readings of a chunk, `(L,)`; none for one reading.
     """
 
-    def __init__(self, g: Builder, model: XLSTM) -> None:
+    def __init__(self, g: Builder, model: XLSTM, *, times: tuple[int, ...] = ()) -> None:
         config = model.config
         self.g, self.model, self.config = g, model, config
-        self._columns = g.input(COVARIATES, (BATCH, config.n_columns))
+        self._times, self._last = times, 1 + len(times)
+        self._columns = g.input(COVARIATES, (BATCH, *times, config.n_columns))
         self._cyclic = len(config.periods)
         self._future = ""
         if model.head.future_path is not None:
@@ -42,34 +45,39 @@ class ColumnNodes:
             self._future = g.input(FUTURE, shape)
 
     def embed(self, window: Callable[..., str]) -> tuple[str, str]:
-        """Write what the columns add to the token of a stream, `(B, E)`.
+        """Write what the columns add to the token of a stream, `(B, E)`; of a chunk `(B, L, E)`.
 
         Parameters
         ----------
         window : callable
-            Takes the name and the newest `(B, X, 1)` or `(B, X)` of what a patch is to hold, the
-            number of columns and of readings; returns the name of the last readings `(B, X, P)`.
+            Takes the name and the newest `(B, X, 1)` of what a patch is to hold, the number of
+            columns and of readings; returns the name of the last readings `(B, X, P)`. Of a chunk
+            it takes `(B, X, L)` and returns `(B, X, L, P)`.
 
         Returns
         -------
         tuple of str
-            The addend, and whether the patch holds a number `(B, 1)`; no name without numbers.
+            The addend, and whether the patch holds a number, `(B, 1)` or `(B, L, 1)`; no name
+            without numbers.
         """
         g, config = self.g, self.config
         per_reading = config.n_past + config.n_known
         sizes = (per_reading, config.n_static, self._cyclic)
-        numbers, static, cyclic = self._parts(self._columns, sizes, axis=1)
+        numbers, static, cyclic = self._parts(self._columns, sizes, axis=self._last)
         features, present = [], ""
         if numbers:
             patches = self._patches(numbers, per_reading, window)
             features += patches
-            present = g("ReduceMax", patches[1], axes=[1], keepdims=1)
+            present = g("ReduceMax", patches[1], axes=[self._last], keepdims=1)
         if static:
             features.append(self._standardise(static, slice(per_reading, None))[0])
         if cyclic:
-            features.append(self._waves(cyclic, rows=()))
+            features.append(self._waves(cyclic, rows=self._times))
         weight, bias = self._embedding(per_reading)
-        return g("Gemm", self._joined(features, axis=1), weight, bias), present
+        features_now = self._joined(features, axis=self._last)
+        if self._times:
+            return g("Add", g("MatMul", features_now, weight), bias), present
+        return g("Gemm", features_now, weight, bias), present
 
     def add_future(self, out: str, token: str, path: FuturePath) -> str:
         """Add what is known of the next readings to the head's output, `(B * G, H * C / G * Q)`."""
@@ -103,17 +111,23 @@ class ColumnNodes:
         return self.g("Concat", *features, axis=axis) if len(features) > 1 else features[0]
 
     def _patches(self, numbers: str, count: int, window: Callable[..., str]) -> list[str]:
-        """Write values and marks of the patch, column by column, `(B, X * P)`."""
+        """Write values and marks of the patch, column by column, `(B, X * P)`, `(B, L, X * P)`."""
         g, patch = self.g, self.config.patch_length
         parts = self._standardise(numbers, slice(count))
         if patch == 1:
             return parts
-        newest = (g("Reshape", part, np.array([-1, count, 1])) for part in parts)
+        if self._times:
+            newest = [g("Transpose", part, perm=[0, 2, 1]) for part in parts]
+        else:
+            newest = [g("Reshape", part, np.array([-1, count, 1])) for part in parts]
         windows = [
             window(f"columns_{name}", part, rows=count, length=patch)
             for name, part in zip(("value", "observed"), newest, strict=True)
         ]
-        return [g("Reshape", part, np.array([-1, count * patch])) for part in windows]
+        if self._times:
+            windows = [g("Transpose", part, perm=[0, 2, 1, 3]) for part in windows]
+        shape = np.array([-1, *self._times, count * patch])
+        return [g("Reshape", part, shape) for part in windows]
 
     def _standardise(self, numbers: str, columns: slice) -> list[str]:
         """Write numbers in spreads from their centre, zero where missing, and their marks."""

@@ -26,6 +26,10 @@ runtime does not tell of the metadata can be read from the file: a model is a me
 Buffers, its field 14 repeats a message of a key (field 1) and a value (field 2), both UTF-8. In the
 JSON text the objects of `state` hold no other object. `examples/` runs a stream in C, in Node and
 in a browser with no more than this.
+
+A warm-up graph takes `chunk` readings a call, from and to the states of the step graph of the same
+weights: `readings` `(batch, chunk, channels)` in place of `reading`, `covariates`
+`(batch, chunk, columns)`, `future` and `forecast` those of the last of them.
 """
 
 from __future__ import annotations
@@ -39,6 +43,7 @@ from xlstm_ts.columns import Column
 VERSION = 1
 METADATA_KEY = "xlstm_ts"
 READING = "reading"
+READINGS = "readings"
 COVARIATES = "covariates"
 FUTURE = "future"
 FORECAST = "forecast"
@@ -99,6 +104,9 @@ class Contract:
         What the large matrices are stored as: "float32", "float16" or "int8".
     weights_error : float or None
         What rounding them costs in the forecast, in units of a channel's scale; None in float32.
+
+    chunk : int or None
+        Readings that a call of a warm-up graph takes; None for a step graph.
     version : int
         Version of this contract.
     """
@@ -117,6 +125,8 @@ class Contract:
     transform: str | None = None
     weights: str = "float32"
     weights_error: float | None = None
+
+    chunk: int | None = None
     version: int = VERSION
 
     @property
@@ -130,7 +140,7 @@ class Contract:
         """Names of the inputs that are not state, in order."""
         beside = (COVARIATES,) if self.columns else ()
         ahead = (FUTURE,) if any(column.is_ahead for column in self.columns) else ()
-        return (READING, *beside, *ahead)
+        return (READING if self.chunk is None else READINGS, *beside, *ahead)
 
     def to_json(self) -> str:
         """Return the contract as the text that the file carries."""

@@ -7,6 +7,7 @@ block, H heads, D units of a head, K taps of a convolution.
 
 from __future__ import annotations
 
+import hashlib
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from xlstm_ts.blocks import MLSTMBlock, SLSTMBlock
 from xlstm_ts.cells import CausalConv
+from xlstm_ts.model import XLSTM
 
 Weights = NDArray[np.float64]
 
@@ -23,6 +25,10 @@ NEVER = -3e38
 # exp(40) leaves float32 twenty orders of magnitude for keys, values and their sum over time.
 LARGEST_INPUT_GATE = 40.0
 SILU_MINIMUM = -0.2785
+# What float32 holds, both ways round; and spreads of which it holds the squares of 1e9 as well as a
+# hundredth, so that nothing is gained by another unit.
+UNIT_EXPONENTS = (-126, 126)
+PLAIN_EXPONENTS = 25
 
 
 class Affine(NamedTuple):
@@ -30,6 +36,23 @@ class Affine(NamedTuple):
 
     weight: Weights
     bias: Weights
+
+
+class ChannelUnits(NamedTuple):
+    """What a graph counts readings in, `(C,)` each.
+
+    Attributes
+    ----------
+    unit : ndarray
+        One, or a power of two near the spread of the channel where that is far from one: to divide
+        by it costs no digit.
+    center, spread : ndarray
+        Those of the model, in this unit.
+    """
+
+    unit: Weights
+    center: Weights
+    spread: Weights
 
 
 class MLSTMWeights(NamedTuple):
@@ -86,6 +109,36 @@ def array(tensor: Tensor) -> Weights:
     return values
 
 
+def weights_hash(model: XLSTM) -> str:
+    """Return the SHA-256 of the shape and the weights of a model, in hexadecimal."""
+    digest = hashlib.sha256(repr(model.config).encode())
+    for name, weight in model.state_dict().items():
+        digest.update(name.encode() + weight.numpy(force=True).tobytes())
+    return digest.hexdigest()
+
+
+def channel_units(model: XLSTM) -> ChannelUnits:
+    """Return the units of the channels of a model."""
+    center, spread = (array(part) for part in (model.center, model.spread))
+    exponents = np.clip(np.round(np.log2(spread)), *UNIT_EXPONENTS)
+    unit = np.where(np.abs(exponents) <= PLAIN_EXPONENTS, 1.0, np.exp2(exponents))
+    return ChannelUnits(unit, center / unit, spread / unit)
+
+
+def fold_embedding(model: XLSTM) -> Affine:
+    """Return the embedding of the readings of a patch and of their marks, `(2 * G * P, E)`.
+
+    The model sees patches time by time, with a mark where a reading is missing; graphs have them
+    channel by channel, with a mark where it is there.
+    """
+    config = model.config
+    patch, channels = config.patch_length, config.group_channels
+    width = channels + config.n_past + config.n_known
+    weight = array(model.embed.weight).T[: 2 * patch * width].reshape(2, patch, width, -1)
+    values, gaps = weight[:, :, :channels].swapaxes(1, 2).reshape(2, patch * channels, -1)
+    return Affine(np.concatenate((values, -gaps)), array(model.embed.bias) + gaps.sum(0))
+
+
 def fold_mlstm(block: MLSTMBlock) -> MLSTMWeights:
     """Fold the weights of an mLSTM block."""
     layer = block.cell
@@ -124,6 +177,37 @@ def fold_mlstm(block: MLSTMBlock) -> MLSTMWeights:
         down=array(layer.norm.weight)[:, None] * array(block.down.weight).T,
         bounded=bounded,
     )
+
+
+def join_products(weights: MLSTMWeights, heads: int) -> Affine:
+    """Return cell, value and gate as one product of the input of the cell, head by head.
+
+    Columns of a head: query, key, input and forget gate, value and one, output gate. A quarter of
+    the numbers are zeros, but one product of few costs less than three.
+    """
+    above = len(weights.cell.weight) - 1 - len(weights.gate)
+    parts = (
+        Affine(np.pad(part.weight, ((above, 1), (0, 0))), part.bias) for part in _of_token(weights)
+    )
+    return _by_head((weights.cell, *parts), heads)
+
+
+def join_token_products(weights: MLSTMWeights, heads: int) -> Affine:
+    """Return value and gate as one product of the token, head by head."""
+    return _by_head(_of_token(weights), heads)
+
+
+def _of_token(weights: MLSTMWeights) -> tuple[Affine, ...]:
+    return weights.value, Affine(weights.gate, np.zeros(weights.gate.shape[1]))
+
+
+def _by_head(parts: tuple[Affine, ...], heads: int) -> Affine:
+    """Put products of the same input side by side, the columns of each head together."""
+    weight, bias = (
+        np.concatenate([array.reshape(-1, heads, array.shape[-1] // heads) for array in same], 2)
+        for same in zip(*parts, strict=True)
+    )
+    return Affine(weight.reshape(len(weight), -1), bias.ravel())
 
 
 def fold_slstm(block: SLSTMBlock) -> SLSTMWeights:

@@ -9,8 +9,7 @@ channels, `(B, C)`; the blocks work on rows, one for each group of each stream, 
 
 from __future__ import annotations
 
-import hashlib
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import onnx
@@ -20,7 +19,6 @@ from torch import nn
 from xlstm_ts.blocks import MLSTMBlock, SLSTMBlock
 from xlstm_ts.cells import HEAD_EPSILON
 from xlstm_ts.columns import Column
-from xlstm_ts.config import OFFSETS
 from xlstm_ts.covariates import FARTHEST
 from xlstm_ts.export.builder import Builder
 from xlstm_ts.export.columns import ColumnNodes
@@ -33,17 +31,27 @@ from xlstm_ts.export.contract import (
     StateArray,
     next_name,
 )
-from xlstm_ts.export.fold import Affine, array, fold_mlstm, fold_slstm
-from xlstm_ts.export.head import write_head
+from xlstm_ts.export.fold import (
+    Affine,
+    array,
+    channel_units,
+    fold_embedding,
+    fold_mlstm,
+    fold_slstm,
+    join_products,
+    join_token_products,
+    weights_hash,
+)
+from xlstm_ts.export.head import write_head, write_raw, write_reading
 from xlstm_ts.model import XLSTM
 from xlstm_ts.scaling import VARIANCE_FLOOR, memory
 
 ZERO, ONE = np.float32(0), np.float32(1)
+# Up to this inside one product with zeros in it is faster than three without.
+WIDEST_JOINED = 64
 # What an empty memory starts from: next to nothing, at a scale that keeps every number finite.
 NEXT_TO_NOTHING = 1e-30
 EMPTY_SCALE = -80.0
-# What float32 holds, both ways round.
-UNIT_EXPONENTS = (-126, 126)
 
 
 def build_step_graph(
@@ -98,7 +106,7 @@ def build_step_graph(
         step=step,
         state=tuple(graph.state),
         library_version=library_version,
-        weights_hash=_weights_hash(model),
+        weights_hash=weights_hash(model),
         units=units,
         columns=columns,
         seconds=seconds,
@@ -108,11 +116,18 @@ def build_step_graph(
     return graph.g.model({METADATA_KEY: contract.to_json()})
 
 
-def _weights_hash(model: XLSTM) -> str:
-    digest = hashlib.sha256(repr(model.config).encode())
-    for name, weight in model.state_dict().items():
-        digest.update(name.encode() + weight.numpy(force=True).tobytes())
-    return digest.hexdigest()
+def read_contract(graph: onnx.ModelProto) -> Contract:
+    """Return what the metadata of a graph say."""
+    texts = {entry.key: entry.value for entry in graph.metadata_props}
+    return Contract.from_json(texts[METADATA_KEY])
+
+
+class _Marks(NamedTuple):
+    """Whether tokens hold a reading `(rows, 1)`: 1 or 0, the other way round, and a boolean."""
+
+    present: str
+    absent: str
+    there: str
 
 
 class _StepGraph:
@@ -127,20 +142,13 @@ class _StepGraph:
         self._windowed = self.config.buffer_length > 1 or self.config.linear_length > 0
         channels = self.config.n_channels
         self._channels = (channels, 1) if self._windowed else (channels,)
-        center, spread = (array(part) for part in (model.center, model.spread))
-        # A power of two near the spread: to divide by it costs no digit.
-        self._unit = np.exp2(np.clip(np.round(np.log2(spread)), *UNIT_EXPONENTS))
-        self._center, self._spread = center / self._unit, spread / self._unit
-        transform = self.config.transform
-        self._offset = None if transform is None else np.float32(OFFSETS[transform])
+        self._units = channel_units(model)
         self._columns: ColumnNodes | None = None
 
     def build(self, reading: str) -> str:
         """Write the whole step; return the name of the forecast `(B, horizon, C, Q)`."""
         g, config = self.g, self.config
-        if self._offset is not None:
-            # What has no logarithm becomes NaN or infinite, and so missing.
-            reading = g("Log", g("Add", reading, self._offset) if self._offset else reading)
+        reading = write_reading(g, config, reading, unit=self._units.unit)
         if config.n_columns:
             self._columns = ColumnNodes(g, self.model)
         value, observed = self._read(reading)
@@ -154,15 +162,15 @@ class _StepGraph:
             deviations = g("Add", g("Sub", values, value), deviation)
         scaled = g("Mul", g("Div", deviations, scale), marks)  # a gap is at the mean
         x, present = self._embed(scaled, marks)
-        absent = g("Sub", ONE, present)
+        tokens = _Marks(present, g("Sub", ONE, present), self._there(observed, present))
         for j, block in enumerate(self.model.blocks):
             if isinstance(block, MLSTMBlock):
-                x = self._mlstm_block(f"block{j}", block, x, tokens=(present, absent))
+                x = self._mlstm_block(f"block{j}", block, x, tokens=tokens)
             else:
-                slstm = cast("SLSTMBlock", block)
-                x = self._slstm_block(f"block{j}", slstm, x, tokens=(present, absent))
+                x = self._slstm_block(f"block{j}", cast("SLSTMBlock", block), x, tokens=tokens)
         forecast = write_head(g, self.model.head, x, scaled=scaled, columns=self._columns)
-        return self._unscale(forecast, mean=g("Sub", value, deviation), scale=scale)
+        mean = g("Sub", value, deviation)
+        return write_raw(g, config, forecast, mean=mean, scale=scale, unit=self._units.unit)
 
     def _carry(
         self,
@@ -200,13 +208,16 @@ class _StepGraph:
         return self.g("LayerNormalization", x, array(layer.weight), axis=-1, epsilon=layer.eps)
 
     def _read(self, reading: str) -> tuple[str, str]:
-        """Write the reading in units of its channel, and where there is one."""
-        value = self.g("Mul", reading, 1 / self._unit)
+        """Write the reading as what belongs to channels is laid out, and where there is one."""
+        g, units = self.g, self._units
         if self._windowed:
-            value = self.g("Reshape", value, np.array([-1, self.config.n_channels, 1]))
-        off = self.g("Abs", self.g("Sub", value, self._per_channel(self._center)))
-        limit = FARTHEST * self._spread
-        return value, self.g("Less", off, self._per_channel(limit))  # false for NaN
+            reading = g("Reshape", reading, np.array([-1, self.config.n_channels, 1]))
+        limit = FARTHEST * units.spread
+        off = reading
+        # A centre below the digits of the limit need not go off.
+        if (np.abs(units.center) > limit * np.finfo(np.float32).eps / 2).any():
+            off = g("Sub", off, self._per_channel(units.center))
+        return reading, g("Less", g("Abs", off), self._per_channel(limit))  # false for NaN
 
     def _scale(self, value: str, observed: str, mark: str) -> tuple[str, str, str]:
         """Write `scaling_step`; return the reading, its deviation from the mean, the scale.
@@ -216,7 +227,7 @@ class _StepGraph:
         """
         g = self.g
         seen = self._carry("scaling_seen", self._channels, start=NEXT_TO_NOTHING)
-        last = self._carry("scaling_last", self._channels, start=tuple(self._center.tolist()))
+        last = self._carry("scaling_last", self._channels, start=tuple(self._units.center.tolist()))
         deviation = self._carry("scaling_deviation", self._channels)
         variance = self._carry("scaling_variance", self._channels)
         value = g("Where", observed, value, last)
@@ -228,7 +239,7 @@ class _StepGraph:
         variance = g("Add", variance, g("Mul", share, moved))
         new = {"seen": seen, "last": value, "deviation": deviation, "variance": variance}
         self.new |= {f"scaling_{name}": value for name, value in new.items()}
-        floor = self._per_channel(VARIANCE_FLOOR * self._spread**2)
+        floor = self._per_channel(VARIANCE_FLOOR * self._units.spread**2)
         return value, deviation, g("Sqrt", g("Add", variance, floor))
 
     def _per_channel(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -254,15 +265,8 @@ class _StepGraph:
         g, config = self.g, self.config
         patch, channels = config.patch_length, config.group_channels
         scaled, marks = (self._rows(self._last(part, patch)) for part in (scaled, marks))
-        # The model sees patches time by time, with a mark where a reading is missing; here they
-        # come channel by channel, with a mark where it is there.
-        beside = config.n_past + config.n_known
-        weight = array(self.model.embed.weight).T[: 2 * patch * (channels + beside)]
-        weight = weight.reshape(2, patch, channels + beside, -1)[:, :, :channels].swapaxes(1, 2)
-        values, gaps = weight.reshape(2, patch * channels, -1)
-        layer = Affine(np.concatenate((values, -gaps)), array(self.model.embed.bias) + gaps.sum(0))
         present = marks if patch * channels == 1 else g("ReduceMax", marks, axes=[1], keepdims=1)
-        x = self._affine(g("Concat", scaled, marks, axis=1), layer)
+        x = self._affine(g("Concat", scaled, marks, axis=1), fold_embedding(self.model))
         if self.model.channel is not None:
             x = self._with_groups(x, array(self.model.channel))
         if self._columns is not None:
@@ -270,6 +274,14 @@ class _StepGraph:
             x = self._with_stream("Add", x, added, width=config.d_model)
             present = self._with_stream("Max", present, there, width=1) if there else present
         return x, present
+
+    def _there(self, observed: str, present: str) -> str:
+        """Write whether a token holds a reading `(rows, 1)`, as a boolean; only an sLSTM asks."""
+        config = self.config
+        if "s" not in config.blocks:
+            return ""
+        alone = config.patch_length * (config.group_channels + config.n_past + config.n_known) == 1
+        return self._rows(observed) if alone else self.g("Greater", present, ZERO)
 
     def _with_stream(self, operator: str, rows: str, stream: str, *, width: int) -> str:
         """Join what belongs to rows `(B * G, width)` with what belongs to streams `(B, width)`."""
@@ -319,15 +331,22 @@ class _StepGraph:
         self._enqueue(f"{name}_m", m)
         return [g("Exp", g("Sub", kept, m)), g("Exp", g("Sub", i, m)), m]
 
-    def _mlstm_block(self, name: str, block: MLSTMBlock, x: str, *, tokens: tuple[str, str]) -> str:
+    def _mlstm_block(self, name: str, block: MLSTMBlock, x: str, *, tokens: _Marks) -> str:
         """Write an mLSTM block; its memory C has the normaliser n as its last column."""
-        g, weights, (present, absent) = self.g, fold_mlstm(block), tokens
+        g, weights = self.g, fold_mlstm(block)
         heads, dim = block.cell.heads, block.cell.dim
         token = self._norm(x, block.norm)
-        mixed = self._conv(name, weights.conv, token, present)
-        cell = self._affine(g("Concat", mixed, token, absent, axis=1), weights.cell)
-        cell = g("Reshape", cell, np.array([-1, heads, 1, 2 * dim + 2]))
-        query, key, i, f = g.split(cell, [dim, dim, 1, 1], axis=3)
+        mixed = self._conv(name, weights.conv, token, tokens.present)
+        seen = g("Concat", mixed, token, tokens.absent, axis=1)
+        sizes = [dim, dim, 1, 1, dim + 1, dim]
+        if heads * dim <= WIDEST_JOINED:
+            parts = self._by_head(self._affine(seen, join_products(weights, heads)), sum(sizes))
+            query, key, i, f, value, gate = g.split(parts, sizes, axis=3)
+        else:
+            parts = self._by_head(self._affine(seen, weights.cell), sum(sizes[:4]))
+            query, key, i, f = g.split(parts, sizes[:4], axis=3)
+            beside = self._affine(token, join_token_products(weights, heads))
+            value, gate = g.split(self._by_head(beside, sum(sizes[4:])), sizes[4:], axis=3)
         if weights.bounded:
             forget, write = g("Sigmoid", f), g("Exp", i)
             floor: str | np.float32 = ONE
@@ -335,54 +354,46 @@ class _StepGraph:
             forget, write, m = self._stabilise(name, (heads, 1, 1), i=i, minus_f=f)
             floor = g("Exp", g("Neg", m))
         key = g("Mul", g("Reshape", key, np.array([0, 0, dim, 1])), write)
-        value = self._affine(token, weights.value)
-        value = g("Reshape", value, np.array([-1, heads, 1, dim + 1]))
         kept = g("Mul", self._dequeue(f"{name}_c", (heads, dim, dim + 1)), forget)
         c = g("Add", kept, g("Mul", key, value))
         self._enqueue(f"{name}_c", c)
         read, match = g.split(g("MatMul", query, c), [dim, 1], axis=3)
         h = g("Div", read, g("Max", g("Abs", match), floor))
-        h = self._head_norm(h, dim, heads * dim)
-        gate = g("Sigmoid", g("MatMul", token, weights.gate))
-        return g("Gemm", g("Mul", h, gate), weights.down, x)
+        h = g("Mul", self._head_norm(h, dim), g("Sigmoid", gate))
+        return g("Gemm", g("Reshape", h, np.array([-1, heads * dim])), weights.down, x)
 
-    def _slstm_block(self, name: str, block: SLSTMBlock, x: str, *, tokens: tuple[str, str]) -> str:
-        g, weights, (present, absent) = self.g, fold_slstm(block), tokens
+    def _by_head(self, x: str, width: int) -> str:
+        """Lay out `(rows, H * width)` by heads, as rows of a matrix each."""
+        heads = self.config.n_heads
+        return self.g("Reshape", x, np.array([-1, heads, 1, width]))
+
+    def _slstm_block(self, name: str, block: SLSTMBlock, x: str, *, tokens: _Marks) -> str:
+        g, weights = self.g, fold_slstm(block)
         heads, dim = block.cell.heads, block.cell.dim
         width = heads * dim
         normed = self._norm(x, block.norm)
-        mixed = self._conv(name, weights.conv, normed, present)
+        mixed = self._conv(name, weights.conv, normed, tokens.present)
         before, c = (self._dequeue(f"{name}_{letter}", (width,)) for letter in "hc")
         n = self._dequeue(f"{name}_n", (width,), start=NEXT_TO_NOTHING)
-        gates = self._affine(g("Concat", mixed, normed, before, absent, axis=1), weights.cell)
+        gates = self._affine(
+            g("Concat", mixed, normed, before, tokens.absent, axis=1), weights.cell
+        )
         i, minus_f, z, o = g.split(gates, [width] * 4, axis=1)
         forget, write, _ = self._stabilise(name, (width,), i=i, minus_f=minus_f)
         n = g("Add", g("Mul", forget, n), write)
         c = g("Add", g("Mul", forget, c), g("Mul", write, g("Tanh", z)))
         # An absent token keeps its output.
         h = g("Mul", g("Sigmoid", o), g("Div", c, n))
-        h = g("Where", g("Greater", present, ZERO), h, before)
+        h = g("Where", tokens.there, h, before)
         for letter, new in (("h", h), ("c", c), ("n", n)):
             self._enqueue(f"{name}_{letter}", new)
-        h = g("Reshape", h, np.array([-1, heads, dim]))
-        x = g("Add", x, g("Mul", self._head_norm(h, dim, width), array(block.cell.norm.weight)))
+        h = self._head_norm(g("Reshape", h, np.array([-1, heads, dim])), dim)
+        h = g("Reshape", h, np.array([-1, width]))
+        x = g("Add", x, g("Mul", h, array(block.cell.norm.weight)))
         up = g("MatMul", self._norm(x, block.feed_norm), array(block.up.weight).T)
         feed, gated = g.split(up, [len(block.up.weight) // 2] * 2, axis=1)
         return g("Gemm", g("Mul", self._silu(feed), gated), array(block.down.weight).T, x)
 
-    def _head_norm(self, h: str, dim: int, width: int) -> str:
-        """Write the norm of each head, without its gain, and join the heads."""
-        normed = self.g("LayerNormalization", h, np.ones(dim), axis=-1, epsilon=HEAD_EPSILON)
-        return self.g("Reshape", normed, np.array([-1, width]))
-
-    def _unscale(self, forecast: str, *, mean: str, scale: str) -> str:
-        """Write the forecast in raw units, with the transform undone."""
-        g = self.g
-        shape = np.array([-1, 1, self.config.n_channels, 1])
-        mean, scale = (g("Reshape", part, shape) for part in (mean, scale))
-        forecast = g("Add", g("Mul", forecast, scale), mean)
-        forecast = g("Mul", forecast, self._unit[:, None])
-        if self._offset is None:
-            return forecast
-        forecast = g("Exp", forecast)
-        return g("Sub", forecast, self._offset) if self._offset else forecast
+    def _head_norm(self, h: str, dim: int) -> str:
+        """Write the norm of each head, without its gain."""
+        return self.g("LayerNormalization", h, np.ones(dim), axis=-1, epsilon=HEAD_EPSILON)

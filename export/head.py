@@ -1,4 +1,6 @@
-"""The nodes of the step graph for the head: quantiles from the last token, and the linear path.
+"""The nodes at both ends of a graph: the transform of readings, the head, raw units.
+
+The head has quantiles from the last token, and the linear path.
 
 Letters of shapes as in `graph`.
 """
@@ -6,8 +8,10 @@ Letters of shapes as in `graph`.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
+from xlstm_ts.config import OFFSETS, XLSTMConfig
 from xlstm_ts.export.builder import Builder
 from xlstm_ts.export.columns import ColumnNodes
 from xlstm_ts.export.fold import array
@@ -40,6 +44,55 @@ def write_head(
     if head.linear_path is None:
         return forecast
     return g("Add", forecast, _linear_path(g, head, scaled, head.linear_path))
+
+
+def write_reading(
+    g: Builder, config: XLSTMConfig, reading: str, *, unit: NDArray[np.float64]
+) -> str:
+    """Write raw readings `(..., C)` on the scale of the model, in units of their channels.
+
+    What has no logarithm becomes NaN or infinite, and so missing.
+    """
+    if config.transform is not None:
+        offset = np.float32(OFFSETS[config.transform])
+        reading = g("Log", g("Add", reading, offset) if offset else reading)
+    return reading if (unit == 1).all() else g("Mul", reading, 1 / unit)
+
+
+def write_raw(
+    g: Builder,
+    config: XLSTMConfig,
+    forecast: str,
+    *,
+    mean: str,
+    scale: str,
+    unit: NDArray[np.float64],
+) -> str:
+    """Write a forecast in raw units, with the transform undone.
+
+    Parameters
+    ----------
+    g : Builder
+        The graph under construction.
+    config : XLSTMConfig
+        The shape of the model.
+    forecast : str
+        Scaled quantiles `(B, horizon, C, Q)`.
+    mean, scale : str
+        What is in force, in units of the channels: C values a stream.
+    unit : ndarray of float64, shape (C,)
+        These units.
+    """
+    shape = np.array([-1, 1, config.n_channels, 1])
+    mean, scale = (g("Reshape", part, shape) for part in (mean, scale))
+    forecast = g("Add", g("Mul", forecast, scale), mean)
+    if not (unit == 1).all():
+        forecast = g("Mul", forecast, unit[:, None])
+    if config.transform is None:
+        return forecast
+    offset = np.float32(OFFSETS[config.transform])
+    forecast = g("Exp", forecast)
+    return g("Sub", forecast, offset) if offset else forecast
 
 
 def _channels_last(g: Builder, head: ForecastHead, rows: str) -> str:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Hashable, Mapping
+from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
 from sklearn.utils.validation import check_is_fitted
 
 import xlstm_ts
-from xlstm_ts.export.graph import build_step_graph
+from xlstm_ts.export.chunk import build_chunk_graph
+from xlstm_ts.export.graph import build_step_graph, read_contract
 from xlstm_ts.export.parity import Parity, check_parity
 from xlstm_ts.export.quantize import WeightType, check_weights, write_rounded
 from xlstm_ts.files import atomic_path
@@ -36,6 +38,7 @@ def export_onnx(
     series: Hashable = None,
     units: Mapping[str, str] | None = None,
     weights: WeightType = "float32",
+    warm_up: str | os.PathLike[str] | None = None,
 ) -> Parity:
     """Write the step graph of a forecaster: one raw reading in, one forecast out.
 
@@ -61,6 +64,10 @@ def export_onnx(
         What the large matrices are stored as: the file is about half the size in float16 and 3.5
         times smaller in int8, and a step takes as long. What that costs is measured over the same
         readings, returned, and stored in the file.
+    warm_up : path-like, optional
+        A second file, of a graph that takes many readings at once and brings a stream up to date:
+        `StreamModel(path, warm_up=...)`. It is checked likewise; blocks of mLSTM only, and its
+        weights stay float32.
 
     Returns
     -------
@@ -78,7 +85,7 @@ def export_onnx(
         Where onnxruntime is not installed.
     ValueError
         Where `series` names none of the series, `units` not all of the channels and no other, or
-        `weights` is none of the three.
+        `weights` is none of the three, or `warm_up` is asked for and a block is an sLSTM.
     """
     if not isinstance(forecaster, Prediction):
         raise TypeError(
@@ -107,15 +114,20 @@ def export_onnx(
         seconds=None if length is None else length.total_seconds(),
         zone=None if zone is None else str(zone),
     )
-    with atomic_path(Path(path)) as temporary:
-        onnx.save(graph, temporary)
-        table = forecaster.covariates_.table(context)
-        parity = check_parity(model, temporary, readings=context.values, columns=table)
+    chunks = None if warm_up is None else build_chunk_graph(model, read_contract(graph))
+    table = forecaster.covariates_.table(context)
+    data: Any = {"readings": context.values, "columns": table}
+    with ExitStack() as files:
+        step_file = files.enter_context(atomic_path(Path(path)))
+        onnx.save(graph, step_file)
+        parity = check_parity(model, step_file, **data)
+        if warm_up is not None and chunks is not None:
+            warm_up_file = files.enter_context(atomic_path(Path(warm_up)))
+            onnx.save(chunks, warm_up_file)
+            parity = parity.worse(check_parity(model, step_file, warm_up=warm_up_file, **data))
         if weights == "float32":
             return parity
-        return write_rounded(
-            graph, temporary, model=model, weights=weights, readings=context.values, columns=table
-        )
+        return write_rounded(graph, step_file, model=model, weights=weights, **data)
 
 
 def _of_series(forecaster: XLSTMForecaster, key: Hashable) -> tuple[XLSTM, TimeSeries]:

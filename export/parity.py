@@ -24,6 +24,8 @@ MISSING_SHARE = 0.05
 LONG_GAP = 100
 LEVEL_SHIFT = 10
 CHUNK = 100
+# Readings that are stepped between two chunks of a warm-up graph: each meets another phase.
+STEPS_BETWEEN = 7
 PERSISTENCE = 0.98
 # Spreads that a level may lie off before float32 loses a ten-thousandth of one.
 FAR = 1000
@@ -51,6 +53,10 @@ class Parity(NamedTuple):
     steps: int
     weights_error: float | None = None
 
+    def worse(self, other: Parity) -> Parity:
+        """Return the larger of the errors of two checks."""
+        return Parity(max(self.random, other.random), max(self.real, other.real), self.steps)
+
 
 def check_parity(
     model: XLSTM,
@@ -58,6 +64,7 @@ def check_parity(
     *,
     readings: NDArray[np.float64],
     columns: NDArray[np.float64] | None = None,
+    warm_up: Path | None = None,
 ) -> Parity:
     """Compare a step graph with its model, step after step with the state carried.
 
@@ -74,6 +81,8 @@ def check_parity(
         Real raw readings, NaN where missing; repeated until there are enough.
     columns : ndarray of float64, shape (T, K), optional
         Raw covariates of these readings.
+    warm_up : Path, optional
+        The warm-up graph: checked in turn with some steps, at the end of each chunk and after.
 
     Returns
     -------
@@ -86,33 +95,40 @@ def check_parity(
         Where a forecast is not finite or an error is above 1e-4.
     """
     columns = np.empty((len(readings), 0)) if columns is None else columns
-    worst = parity_errors(model, path, readings=readings, columns=columns).max(1)
+    worst = parity_errors(model, path, readings=readings, columns=columns, warm_up=warm_up).max(1)
     if not (worst <= TOLERANCE).all():  # true of NaN
+        kind = "graph" if warm_up is None else "warm-up graph"
         raise ExportError(
-            f"The graph differs from the model by {worst[0]:.1e} of a channel's scale over {STEPS} "
-            f"random readings and by {worst[1]:.1e} over real ones, {TOLERANCE:.0e} is allowed. "
-            "If the real ones do, a level far above the spread of a channel is lost in float32: "
-            f"subtract it before fitting{_of_columns(model, path)}. If the random ones alone do, "
-            "the weights magnify rounding: fit with a lower `learning_rate` or more `dropout`. No "
-            "file was written."
+            f"The {kind} differs from the model by {worst[0]:.1e} of a channel's scale over "
+            f"{STEPS} random readings and by {worst[1]:.1e} over real ones, {TOLERANCE:.0e} is "
+            "allowed. If the real ones do, a level far above the spread of a channel is lost in "
+            f"float32: subtract it before fitting{_of_columns(model, path)}. If the random ones "
+            "alone do, the weights magnify rounding: fit with a lower `learning_rate` or more "
+            "`dropout`. No file was written."
         )
     return Parity(random=float(worst[0]), real=float(worst[1]), steps=STEPS)
 
 
 def parity_errors(
-    model: XLSTM, path: Path, *, readings: NDArray[np.float64], columns: NDArray[np.float64]
+    model: XLSTM,
+    path: Path,
+    *,
+    readings: NDArray[np.float64],
+    columns: NDArray[np.float64],
+    warm_up: Path | None = None,
 ) -> NDArray[np.float64]:
     """Return the largest error at each of the random and of the real readings of the check.
 
     Parameters
     ----------
-    model, path, readings, columns
+    model, path, readings, columns, warm_up
         As for `check_parity`.
 
     Returns
     -------
-    ndarray of float64, shape (2, STEPS)
-        In scaled units; NaN where a forecast is not a number.
+    ndarray of float64, shape (2, N)
+        In scaled units; NaN where a forecast is not a number. N is `STEPS`, or of a warm-up graph
+        the forecasts that it makes of them.
     """
     rng = np.random.default_rng(0)
     center, spread = (part.cpu().double().numpy() for part in (model.center, model.spread))
@@ -132,7 +148,10 @@ def parity_errors(
     pairs = ((random, shaken), (real, beside))
     with _one_thread():
         return np.stack(
-            [worst_errors(model, path, readings=one, columns=other) for one, other in pairs]
+            [
+                worst_errors(model, path, readings=one, columns=other, warm_up=warm_up)
+                for one, other in pairs
+            ]
         )
 
 
@@ -186,6 +205,7 @@ def worst_errors(
     *,
     readings: NDArray[np.float64],
     columns: NDArray[np.float64] | None = None,
+    warm_up: Path | None = None,
 ) -> NDArray[np.float64]:
     """Return the largest error of a fresh stream at each reading, in scaled units.
 
@@ -199,13 +219,16 @@ def worst_errors(
         Raw readings, NaN where missing.
     columns : ndarray of float64, shape (T + H, K), optional
         Raw covariates of the readings and of those after them.
+    warm_up : Path, optional
+        The warm-up graph: it takes a chunk, some readings are stepped, and so on.
 
     Returns
     -------
     ndarray of float64, shape (T,)
-        The errors; NaN where a forecast is not a number.
+        The errors; NaN where a forecast is not a number. With a warm-up graph none of the readings
+        inside a chunk, which have no forecast.
     """
-    graph, truth = StreamModel(path), copy.deepcopy(model).cpu().double().eval()
+    graph, truth = StreamModel(path, warm_up=warm_up), copy.deepcopy(model).cpu().double().eval()
     # Any values: what is static is laid out with the other columns here.
     static = {c.name: c.category or 0 for c in graph.contract.columns if c.role == "static"}
     stream, state = graph.create_stream(static=static), truth.initial_state(1)
@@ -215,10 +238,13 @@ def worst_errors(
     # The digits that a column loses in float32 count, unlike those of readings: a stream of these
     # has no others to begin with, while X may be dates or meters of any size.
     ahead = truth.covariates.ahead(torch.as_tensor(columns)).numpy()
+    at_once = 1 if graph.warm_up is None else graph.warm_up.chunk
+    piece = CHUNK if graph.warm_up is None else at_once + STEPS_BETWEEN
     errors = []
-    for start in range(0, len(readings), CHUNK):
+    for start in range(0, len(readings), piece):
         # As a stream sees them.
-        part = readings[start : start + CHUNK].astype(np.float32)
+        part = readings[start : start + piece].astype(np.float32)
+        first = start + min(at_once, len(part))
         stop = start + len(part)
         given, beside = (
             torch.as_tensor(rows, dtype=torch.float64)[None]
@@ -227,12 +253,15 @@ def worst_errors(
         with torch.inference_mode():
             scale = truth.scale(given, state)[0].numpy()
             expected, state = truth(given, state, beside)
-        got = np.stack(
-            [
-                stream.step_columns(part[t - start], columns[t], ahead[t + 1 : t + 1 + horizon])[1]
-                for t in range(start, stop)
-            ]
+        warmed = stream.warm_up_columns(
+            part[: first - start], columns[start:first], ahead[first : first + horizon]
         )
-        wrong = np.abs(transformed(got, transform) - transformed(expected[0].numpy(), transform))
-        errors.append((wrong / scale[:, None, :, None]).max((1, 2, 3)))
+        stepped = [
+            stream.step_columns(part[t - start], columns[t], ahead[t + 1 : t + 1 + horizon])[1]
+            for t in range(first, stop)
+        ]
+        got, compared = np.stack([warmed.quantiles, *stepped]), slice(first - start - 1, None)
+        right = transformed(expected[0, compared].numpy(), transform)
+        wrong = np.abs(transformed(got, transform) - right)
+        errors.append((wrong / scale[compared, None, :, None]).max((1, 2, 3)))
     return np.concatenate(errors)

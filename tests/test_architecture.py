@@ -158,10 +158,16 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     ),
     "xlstm_ts.stream_readings": (set(), set()),
     "xlstm_ts.stream_states": ({"xlstm_ts.export.contract"}, set()),
-    "xlstm_ts.sessions": (set(), {"onnxruntime"}),
+    "xlstm_ts.sessions": ({"xlstm_ts.export.contract"}, {"onnxruntime"}),
+    "xlstm_ts.warming": ({"xlstm_ts.export.contract", "xlstm_ts.sessions"}, set()),
     "xlstm_ts.snapshots": ({"xlstm_ts.export.contract", "xlstm_ts.files"}, set()),
     "xlstm_ts.streaming": (
-        {"xlstm_ts.export.contract", "xlstm_ts.sessions", "xlstm_ts.snapshots"} | STREAM, set(),
+        {
+            f"xlstm_ts.{name}"
+            for name in ("export.contract", "sessions", "snapshots", "warming")
+        }
+        | STREAM,
+        set(),
     ),
     "xlstm_ts.pool_keys": (set(), set()),
     "xlstm_ts.pool_inputs": ({"xlstm_ts.export.contract"} | STREAM, set()),
@@ -193,6 +199,21 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     ),
     "xlstm_ts.export.head": (
         MODEL | {f"xlstm_ts.export.{name}" for name in ("builder", "columns", "fold")}, {"torch"},
+    ),
+    "xlstm_ts.export.chunk_scaling": (MODEL | {"xlstm_ts.export.builder"}, set()),
+    "xlstm_ts.export.chunk_cells": (
+        MODEL | {f"xlstm_ts.export.{name}" for name in ("builder", "chunk_scaling", "fold")},
+        set(),
+    ),
+    "xlstm_ts.export.chunk": (
+        MODEL
+        | {
+            f"xlstm_ts.export.{name}"
+            for name in (
+                "builder", "chunk_cells", "chunk_scaling", "columns", "contract", "fold", "head",
+            )
+        },
+        {"onnx"},
     ),
     "xlstm_ts.export.parity": (
         {"xlstm_ts.model", "xlstm_ts.streaming", "xlstm_ts.transforms"}, {"torch"},

@@ -33,7 +33,8 @@ class ReadingUnits(NamedTuple):
 
     def unfold(self, forecast: Tensor, *, like: Tensor) -> Tensor:
         """Join groups `(S, N, H, G, Q)` to channels `(B, N, H, C, Q)`, as readings were."""
-        joined = forecast.unflatten(0, (len(like), -1)).movedim(1, 3).flatten(3, 4)
+        # Not len(): a traced batch would become a constant.
+        joined = forecast.unflatten(0, (like.shape[0], -1)).movedim(1, 3).flatten(3, 4)
         center, spread = (part[..., None, None, :, None] for part in (self.center, self.spread))
         raw = joined * spread + center
         if self.transform is not None:

@@ -1,4 +1,4 @@
-"""Sessions of onnxruntime: a step graph loaded where it was asked for, and bound to our memory."""
+"""Sessions of onnxruntime: a graph loaded where it was asked for, and bound to our memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xlstm_ts.exceptions import BackendError, BackendWarning
+from xlstm_ts.exceptions import BackendError, BackendWarning, StreamError
+from xlstm_ts.export.contract import FORECAST, METADATA_KEY, Contract, next_name
 
 try:
     import onnxruntime as ort
@@ -32,47 +33,95 @@ def check_providers(providers: Sequence[str | tuple[str, Any]]) -> None:
         raise ValueError(f"`providers` must be a list such as [{CPU!r}], got {providers!r}.")
 
 
-def open_session(
-    path: str | os.PathLike[str], *, providers: Sequence[str | tuple[str, Any]], threads: int
-) -> Any:
-    """Load a graph to run one step after the other.
+def open_graph(
+    path: str | os.PathLike[str],
+    *,
+    providers: Sequence[str | tuple[str, Any]],
+    threads: int,
+    kind: str,
+) -> tuple[Any, Contract]:
+    """Load a graph, to run one call after the other, and the contract that it carries.
 
     Parameters
     ----------
     path : path-like
-        An ONNX file.
+        A file that `xlstm_ts.export.onnx.export_onnx` wrote.
     providers : sequence of str or (str, options)
         Providers of onnxruntime, the most wanted first.
     threads : int
-        Threads inside one step.
+        Threads inside one call.
+    kind : {"step", "warm-up"}
+        Which of the two graphs it is to be.
 
     Returns
     -------
-    onnxruntime.InferenceSession
+    tuple of onnxruntime.InferenceSession and Contract
         A session, on the CPU where no provider that was asked for can be had.
+
+    Raises
+    ------
+    FileNotFoundError
+        Where there is no file.
+    StreamError
+        Where it is no graph of this kind and of a version that this library reads.
 
     Warns
     -----
     BackendWarning
         Where the session does not run on the first of `providers`.
     """
+    name = os.fspath(path)
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"There is no {kind} graph {name!r}.")
+    try:
+        session = _session(name, providers=providers, threads=threads)
+        contract = Contract.from_json(session.get_modelmeta().custom_metadata_map[METADATA_KEY])
+        _check_names(session, contract)
+    except Exception as err:  # onnxruntime's errors share no other base
+        raise StreamError(f"{name} is not a {kind} graph of xlstm-ts: {err}") from err
+    found = "step" if contract.chunk is None else "warm-up"
+    if found != kind:
+        raise StreamError(
+            f"{name} is a {found} graph, not a {kind} graph: "
+            "write StreamModel(step_graph, warm_up=warm_up_graph)."
+        )
+    _warn_of_fallback(session, wanted=_name(providers[0]))
+    return session, contract
+
+
+def _session(
+    path: str, *, providers: Sequence[str | tuple[str, Any]], threads: int
+) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     there = [one for one in providers if _name(one) in ort.get_available_providers()]
-    session = ort.InferenceSession(os.fspath(path), options, providers=there or [CPU])
-    # A build for CUDA lists CUDA where none is; what the session runs on is known only now.
-    wanted, used = _name(providers[0]), session.get_providers()[0]
+    return ort.InferenceSession(path, options, providers=there or [CPU])
+
+
+def _check_names(session: ort.InferenceSession, contract: Contract) -> None:
+    """Check that a graph has the inputs and outputs that its contract speaks of."""
+    names = [described.name for described in contract.state]
+    for values, expected in (
+        (session.get_inputs(), [*contract.inputs, *names]),
+        (session.get_outputs(), [FORECAST, *map(next_name, names)]),
+    ):
+        if [value.name for value in values] != expected:
+            raise ValueError("its inputs or outputs are not those of its contract")
+
+
+def _warn_of_fallback(session: ort.InferenceSession, *, wanted: str) -> None:
+    # A build for CUDA lists CUDA where none is; what a session runs on is known only afterwards.
+    used = session.get_providers()[0]
     if used != wanted:
         warnings.warn(
             f"{wanted} was asked for, but the streams run on {used}: onnxruntime has "
             f"{', '.join(ort.get_available_providers())}. CUDA needs xlstm-ts[onnx-gpu] without "
             "xlstm-ts[onnx], a device and its libraries.",
             BackendWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
-    return session
 
 
 def device_of(session: Any) -> str:

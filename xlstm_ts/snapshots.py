@@ -142,6 +142,7 @@ def _model(contract: Contract) -> dict[str, Any]:
     return {
         "contract": contract.version,
         "weights": contract.weights_hash,
+        "stored": contract.weights,
         "channels": list(contract.channels),
         "state": [[array.name, list(array.shape)] for array in contract.state],
         "columns": [[column.name, column.role, column.category] for column in contract.columns],
@@ -161,7 +162,7 @@ def _check_model(name: str, header: dict[str, Any], contract: Contract) -> None:
 def _called(model: dict[str, Any]) -> str:
     weights = model["weights"][:SHOWN] or "unknown"
     return (
-        f"{', '.join(model['channels'])} (weights {weights}, contract version "
+        f"{', '.join(model['channels'])} (weights {weights} in {model['stored']}, contract version "
         f"{model['contract']}, {len(model['state'])} arrays of state)"
     )
 

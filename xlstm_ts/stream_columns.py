@@ -117,6 +117,46 @@ class StreamColumns:
         """Put static columns, `(..., static columns)`, into `(..., columns)`."""
         now[..., self._static] = static
 
+    def read_history(
+        self,
+        length: int,
+        covariates: Values | None,
+        future: Values | None,
+        told: NDArray[np.datetime64] | None,
+    ) -> tuple[Array, Beside]:
+        """Read what goes with many readings.
+
+        Parameters
+        ----------
+        length : int
+            Readings.
+        covariates, future
+            At their times, `(length, ...)`, and after the last of them.
+        told : ndarray of datetime64, optional
+            The times of the readings, and of those after the last where they were given.
+
+        Returns
+        -------
+        tuple of ndarray of float32 and Beside
+            Columns `(length, columns)`, static ones left open; and what goes with the last.
+
+        Raises
+        ------
+        StreamError
+            As `read`.
+        """
+        values = self._values(covariates, self._names, (length,), called="covariates")
+        ahead = self._values(future, self._known, (self._contract.horizon,), called="future")
+        last = None
+        if told is not None:
+            last = Told(told[length - 1 :] if len(told) > length else told[-1], ())
+        beside = Beside(values[-1], ahead, self._calendar(last))
+        rows = np.full((length, len(self._contract.columns)), np.nan, np.float32)
+        rows[:, : len(self._names)] = values
+        if self._fields and told is not None:
+            rows[:, self._cyclic] = calendar_columns(told[:length], self._fields)
+        return rows, beside
+
     def _check_static(self, static: Mapping[str, Any], names: set[str]) -> None:
         if names - static.keys():
             raise StreamError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.ma import MaskedArray
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from xlstm_ts.exceptions import StreamError
 
@@ -33,6 +33,41 @@ def read_reading(reading: ArrayLike, channels: tuple[str, ...]) -> list[float]:
                 "NaN for a missing reading."
             )
     return values
+
+
+def read_history(history: ArrayLike, channels: tuple[str, ...]) -> NDArray[np.float32]:
+    """Return many readings `(T, C)`, each as for `read_reading`.
+
+    Raises
+    ------
+    StreamError
+        Where they have another number of channels, a number beyond float32, or none at all.
+    """
+    names = ", ".join(channels)
+    try:
+        if isinstance(history, MaskedArray):
+            history = np.ma.filled(history.astype(np.float64), np.nan)
+        values = np.asarray(history, np.float64)
+    except (TypeError, ValueError, OverflowError) as err:
+        raise StreamError(
+            f"`history` has a row of numbers, one for each of {names}, for each reading, NaN where "
+            f"it is missing; got {history!r}."
+        ) from err
+    if values.ndim == 1 and len(channels) == 1:
+        values = values[:, None]
+    if values.ndim != 2 or not len(values) or values.shape[1] != len(channels):
+        raise StreamError(
+            f"`history` has shape (readings, {len(channels)}), one column for each of {names}, and "
+            f"at least one reading; got shape {values.shape}."
+        )
+    beyond = np.argwhere(np.abs(values) > LARGEST)
+    if len(beyond):
+        row, column = beyond[0]
+        raise StreamError(
+            f"The reading of {channels[column]} in row {row} of `history` is "
+            f"{values[row, column]}, beyond float32; give NaN for a missing reading."
+        )
+    return values.astype(np.float32)
 
 
 def _row(reading: ArrayLike, channels: tuple[str, ...]) -> list[float]:

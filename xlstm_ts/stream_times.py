@@ -82,6 +82,50 @@ def moment_after(told: Told, last: int, *, zone: str | None) -> int:
     )
 
 
+def read_history_times(
+    time: Sequence[Time],
+    length: int,
+    *,
+    horizon: int,
+    zone: str | None,
+    is_calendar: bool,
+    last: int,
+) -> tuple[NDArray[np.datetime64], int]:
+    """Read the times of many readings, each after the one before.
+
+    Parameters
+    ----------
+    time : sequence of str, datetime or datetime64
+        `length` of them, or also the `horizon` ones after the last.
+    length, horizon : int
+        Readings, and readings of a forecast.
+    zone, is_calendar
+        As for `read_times`.
+    last : int
+        The moment of the reading before these.
+
+    Returns
+    -------
+    tuple of ndarray of datetime64 and int
+        What the clock on the wall shows at all of them, and the moment of the last reading.
+
+    Raises
+    ------
+    StreamError
+        Where there are more or fewer, or one cannot be used.
+    """
+    times = [] if isinstance(time, str | datetime | np.datetime64) else list(time)
+    if len(times) not in (length, length + horizon):
+        raise StreamError(
+            f"`time` has one time for each of the {length} readings, or these and the {horizon} "
+            f"after them; got {len(times) or time!r}."
+        )
+    told = [read_times(one, zone=zone, is_calendar=is_calendar) for one in times]
+    for one in told[:length]:
+        last = moment_after(one, last, zone=zone)
+    return np.array([one.wall for one in told], "M8[ms]"), last
+
+
 def _wall_clock(time: datetime | np.datetime64, zone: str | None, *, is_calendar: bool) -> Time:
     if isinstance(time, datetime) and time.tzinfo is not None:
         if is_calendar and zone is None:

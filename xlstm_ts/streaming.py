@@ -11,21 +11,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from xlstm_ts.checks import check_integer
 from xlstm_ts.exceptions import StreamError
-from xlstm_ts.export.contract import (
-    COVARIATES,
-    FORECAST,
-    FUTURE,
-    METADATA_KEY,
-    READING,
-    Contract,
-    next_name,
-)
-from xlstm_ts.sessions import CPU, bind, check_providers, device_of, open_session, tensor
+from xlstm_ts.export.contract import COVARIATES, FORECAST, FUTURE, READING, next_name
+from xlstm_ts.sessions import CPU, bind, check_providers, device_of, open_graph, tensor
 from xlstm_ts.snapshots import Snapshot, read_snapshot, write_snapshot
 from xlstm_ts.stream_columns import StreamColumns, Values
-from xlstm_ts.stream_readings import LARGEST, read_reading
+from xlstm_ts.stream_readings import LARGEST, read_history, read_reading
 from xlstm_ts.stream_states import checked_state, forecast_shape, initial_state
-from xlstm_ts.stream_times import NEVER, Time, moment_after, read_times
+from xlstm_ts.stream_times import NEVER, Time, moment_after, read_history_times, read_times
+from xlstm_ts.warming import WarmUpGraph
 
 Array = NDArray[np.float32]
 STATIC = "static"  # in snapshots; no array of a state is called so
@@ -56,6 +49,8 @@ class StreamModel:
     providers : sequence of str or (str, options), default=("CPUExecutionProvider",)
         Providers of onnxruntime, the most wanted first; the CPU follows by itself. With
         "CUDAExecutionProvider" a stream keeps its state on the device (not tested on one).
+    warm_up : path-like, optional
+        The warm-up graph of the same weights: `Stream.warm_up` then takes many readings at once.
     threads : int, default=1
         Threads inside one step. More cost more than they bring at the size of one reading.
 
@@ -67,7 +62,8 @@ class StreamModel:
     Raises
     ------
     StreamError
-        Where the file is not a step graph of a version that this library reads.
+        Where a file is not such a graph of a version that this library reads, or the two are of
+        different weights.
 
     Warns
     -----
@@ -79,30 +75,15 @@ class StreamModel:
         self,
         path: str | os.PathLike[str],
         *,
+        warm_up: str | os.PathLike[str] | None = None,
         providers: Sequence[str | tuple[str, Any]] = (CPU,),
         threads: int = 1,
     ) -> None:
-        if not os.path.isfile(path):
-            raise FileNotFoundError(f"There is no step graph {os.fspath(path)!r}.")
         check_providers(providers)
         check_integer("threads", threads, least=1)
-        try:
-            self.session = open_session(path, providers=providers, threads=threads)
-            metadata = self.session.get_modelmeta().custom_metadata_map
-            self.contract = Contract.from_json(metadata[METADATA_KEY])
-            self._check_graph()
-        except Exception as err:  # onnxruntime's errors share no other base
-            raise StreamError(f"{os.fspath(path)} is not a step graph of xlstm-ts: {err}") from err
-
-    def _check_graph(self) -> None:
-        """Check that the graph has the inputs and outputs that its contract speaks of."""
-        names = [described.name for described in self.contract.state]
-        for values, expected in (
-            (self.session.get_inputs(), [*self.contract.inputs, *names]),
-            (self.session.get_outputs(), [FORECAST, *map(next_name, names)]),
-        ):
-            if [value.name for value in values] != expected:
-                raise ValueError("its inputs or outputs are not those of its contract")
+        options: Any = {"providers": providers, "threads": threads}
+        self.session, self.contract = open_graph(path, kind="step", **options)
+        self.warm_up = None if warm_up is None else WarmUpGraph(warm_up, self.contract, **options)
 
     def create_stream(self, *, static: Mapping[str, Any] | None = None) -> Stream:
         """Return a stream that has seen nothing; its state is its own.
@@ -132,6 +113,7 @@ class Stream:
     def __init__(self, model: StreamModel, *, static: Mapping[str, Any] | None = None) -> None:
         contract = model.contract
         self._contract, self._columns = contract, StreamColumns(contract)
+        self._warm_up = model.warm_up
         self._static = self._columns.read_static(static)
         self._now, self._ahead = self._columns.empty(1)
         self._columns.lay_static(self._static, self._now)
@@ -214,6 +196,86 @@ class Stream:
         self._take(reading)
         self._now[0], self._ahead[0] = now, ahead
         return self._advance()
+
+    def warm_up(
+        self,
+        history: ArrayLike,
+        covariates: Values | None = None,
+        future: Values | None = None,
+        *,
+        time: Sequence[Time] | None = None,
+    ) -> StreamOutput:
+        """Take many readings; the stream then goes on as if it had stepped them all.
+
+        With a warm-up graph (`StreamModel(path, warm_up=...)`) whole chunks of `chunk` readings go
+        through that; the rest are stepped, and without one all are.
+
+        Parameters
+        ----------
+        history : array-like of float, shape (T, channels)
+            Readings, oldest first, each as for `step`; `(T,)` for a single channel.
+        covariates : array-like of float, shape (T, columns), or mapping, optional
+            The past and known columns at the times of the readings.
+        future : array-like of float, shape (horizon, known columns), or mapping, optional
+            The known columns at the times after the last of them.
+        time : sequence of str, datetime or datetime64, optional
+            The times of the readings, `T` of them; the `horizon` ones after the last too where
+            `step` needs those.
+
+        Returns
+        -------
+        StreamOutput
+            What the last of the readings gives.
+
+        Raises
+        ------
+        StreamError
+            As for `step`; the state is then as before all of the readings.
+        """
+        readings = read_history(history, self._channels)
+        told, last = None, self._last
+        if time is not None:
+            told, last = read_history_times(
+                time,
+                len(readings),
+                horizon=self._contract.horizon,
+                zone=self._contract.zone,
+                is_calendar=self._columns.is_calendar,
+                last=last,
+            )
+        columns, beside = self._columns.read_history(len(readings), covariates, future, told)
+        self._columns.lay_static(self._static, columns)
+        self._columns.lay(beside, self._now[0], self._ahead[0])
+        self._last = last
+        return self.warm_up_columns(readings, columns, self._ahead[0])
+
+    def warm_up_columns(
+        self, readings: NDArray[Any], columns: NDArray[Any], ahead: ArrayLike
+    ) -> StreamOutput:
+        """Take many readings with their columns laid out as the graph reads them.
+
+        Parameters
+        ----------
+        readings, columns : ndarray of float, shapes (T, channels) and (T, columns)
+            Readings, and all of `contract.columns` at their times.
+        ahead : array-like of float, shape (horizon, columns ahead)
+            Those that are known for the readings after the last.
+        """
+        self._ahead[0] = ahead
+        graph, start = self._warm_up, 0
+        while graph is not None and start + graph.chunk <= len(readings):
+            part, start = slice(start, start + graph.chunk), start + graph.chunk
+            # On the CPU a tensor is our memory, elsewhere numpy() is a copy.
+            state = [value.numpy() for value in self._states[self._current]]
+            self._forecast[...], state = graph.run(
+                readings[part], columns[part], self._ahead, state=state
+            )
+            self._fill(state, last=self._last)
+        output = self._output()
+        for reading, now in zip(readings[start:], columns[start:], strict=True):
+            self._reading[0], self._now[0] = reading, now
+            output = self._advance()
+        return output
 
     def reset(self) -> None:
         """Forget everything: the next reading is the first."""
@@ -300,6 +362,9 @@ class Stream:
     def _advance(self) -> StreamOutput:
         self._run(self._bindings[self._current])
         self._current = 1 - self._current
+        return self._output()
+
+    def _output(self) -> StreamOutput:
         # What a run has put out of the caches is slow: two copies are faster than a copy and a
         # view, and the constructor of a named tuple is Python.
         return tuple.__new__(StreamOutput, (self._point.copy(), self._quantiles.copy()))

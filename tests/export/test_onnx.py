@@ -9,9 +9,10 @@ import pytest
 import torch
 from sklearn.exceptions import NotFittedError
 
+from tests.conftest import small
 from xlstm_ts import XLSTMForecaster
 from xlstm_ts.exceptions import ExportError
-from xlstm_ts.export import graph, parity
+from xlstm_ts.export import chunk, graph, parity
 from xlstm_ts.export.onnx import export_onnx
 from xlstm_ts.streaming import StreamModel
 
@@ -63,7 +64,7 @@ def test_stream_goes_on_as_the_forecaster_predicts(
 @pytest.mark.slow
 def test_long_streams_do_not_drift(fitted: XLSTMForecaster, graph_path: Path) -> None:
     rng = np.random.default_rng(1)
-    readings = [50, 3] + rng.standard_normal((10_000, 2)) * [10, 1]
+    readings = [50, 3] + rng.standard_normal((100_000, 2)) * [10, 1]
     errors = parity.worst_errors(fitted.model_, graph_path, readings=readings)
     assert errors.max() <= parity.TOLERANCE
     assert errors[-1000:].max() <= 5 * errors[:1000].max()
@@ -100,7 +101,7 @@ def test_every_part_of_the_check_counts(
 ) -> None:
     seen = []
 
-    def errors(model, path, *, readings, columns):
+    def errors(model, path, *, readings, **_):
         seen.append(readings)
         return np.array([np.nan if len(seen) == 2 else 1e-6])
 
@@ -110,6 +111,31 @@ def test_every_part_of_the_check_counts(
     assert np.isnan(seen[0]).all(1).any()  # a gap of all channels
     context = fitted.context_.longest.values
     np.testing.assert_array_equal(seen[1][: len(context)], context)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_both_graphs_are_written_together(fitted: XLSTMForecaster, tmp_path: Path) -> None:
+    paths = tmp_path / "model.onnx", tmp_path / "warmup.onnx"
+    report = export_onnx(fitted, paths[0], warm_up=paths[1])
+    assert max(report.real, report.random) <= 1e-4
+    model = StreamModel(paths[0], warm_up=paths[1])
+    assert model.warm_up.chunk == 72  # three days
+    assert sorted(tmp_path.iterdir()) == sorted(paths)
+
+
+def test_wrong_warm_up_graph_stops_both(
+    fitted: XLSTMForecaster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chunk, "VARIANCE_FLOOR", chunk.VARIANCE_FLOOR + 1e-3)
+    with pytest.raises(ExportError, match="The warm-up graph differs"):
+        export_onnx(fitted, tmp_path / "model.onnx", warm_up=tmp_path / "warmup.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_slstm_blocks_have_no_warm_up_graph(sine: pd.DataFrame, tmp_path: Path) -> None:
+    forecaster = small(blocks="ms", max_steps=1).fit(sine["a"].to_numpy()[:100])
+    with pytest.raises(ValueError, match="mLSTM alone, got blocks='ms'"):
+        export_onnx(forecaster, tmp_path / "model.onnx", warm_up=tmp_path / "warmup.onnx")
     assert list(tmp_path.iterdir()) == []
 
 
