@@ -17,6 +17,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from _data import Array, Split, load
 from _gru import gru_in_place_of_slstm
@@ -28,6 +29,7 @@ from torch.nn import functional as F
 from xlstm_ts import XLSTMForecaster
 from xlstm_ts.evaluation import rolling_forecasts, seasonal_naive, targets
 from xlstm_ts.export.onnx import export_onnx
+from xlstm_ts.panels import TimeSeries
 from xlstm_ts.streaming import StreamModel
 
 CONTEXT, PATCH = 504, 24
@@ -36,7 +38,13 @@ NAMES = {"": "without blocks", GRU: "GRU"}
 SEASONS = {"ETTh1": 24, "Weather": 144}
 SETTINGS = {
     "ETTh1": {"max_steps": 500},
-    "Weather": {"max_steps": 1000, "batch_size": 128, "scaling_span": 504},
+    "Weather": {
+        "max_steps": 1000,
+        "batch_size": 128,
+        "scaling_span": 504,
+        "channel_embedding": True,
+        "calendar": ("hour",),
+    },
 }
 # MSE and MAE by data set and horizon: the level of the literature.
 BARS = {
@@ -118,18 +126,23 @@ def _forecaster(
     name = NAMES.get(blocks, f"xLSTM {blocks}")
     start = time.process_time()
     with gru_in_place_of_slstm() if blocks == GRU else nullcontext():
-        forecaster.fit(split.z[: split.known])
+        forecaster.fit(pd.DataFrame(split.z, split.index).iloc[: split.known])
     fit_bar = 120 if bars else None
     report.add(f"{name} fit CPU seconds", time.process_time() - start, most=fit_bar)
     parameters = sum(weight.numel() for weight in forecaster.model_.parameters())
     report.add(f"{name} parameters", parameters)
+    whole = TimeSeries(values=split.z, index=split.index, covariates=np.empty((len(split.z), 0)))
     windowed = rolling_forecasts(
-        forecaster.model_, split.z, origins=origins, context_length=CONTEXT
+        forecaster.model_,
+        split.z,
+        origins=origins,
+        context_length=CONTEXT,
+        covariates=forecaster.covariates_.table(whole),
     )[..., 0]
     mse = _errors(report, name, windowed, truth, bars=bars or (None, None))
     if blocks not in NAMES:
         streamed_mse = _errors(
-            report, f"{name} streamed", _stream(forecaster, split.z, origins), truth
+            report, f"{name} streamed", _stream(forecaster, split, origins), truth
         )
         bar = None if options.quick else 1.02
         report.add(f"{name} streamed MSE / windowed MSE", streamed_mse / mse, most=bar)
@@ -185,15 +198,17 @@ def _nlinear_forecasts(layer: nn.Linear, z: Array, origins: NDArray[np.int64]) -
     return np.concatenate(forecasts)
 
 
-def _stream(forecaster: XLSTMForecaster, z: Array, origins: NDArray[np.int64]) -> Array:
+def _stream(forecaster: XLSTMForecaster, split: Split, origins: NDArray[np.int64]) -> Array:
     """Stream everything from the first reading; return the forecasts at the origins."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         export_onnx(forecaster, path)
         stream = StreamModel(path).create_stream()
         wanted, forecasts = set(origins.tolist()), []
-        for known, reading in enumerate(z[: origins[-1]].astype(np.float32), start=1):
-            output = stream.step(reading)
+        readings = split.z[: origins[-1]].astype(np.float32)
+        times = split.index if forecaster.calendar else [None] * len(split.index)
+        for known, (reading, time) in enumerate(zip(readings, times, strict=False), start=1):
+            output = stream.step(reading, time=time)
             if known in wanted:
                 forecasts.append(output.forecast)
     return np.stack(forecasts).astype(np.float64)

@@ -19,6 +19,7 @@ from xlstm_ts.export.parity import Parity, check_parity
 from xlstm_ts.files import atomic_path
 from xlstm_ts.model import XLSTM
 from xlstm_ts.panels import TimeSeries
+from xlstm_ts.prediction import Prediction
 from xlstm_ts.steps import fixed_step
 from xlstm_ts.transforms import transformed
 from xlstm_ts.units import find_units
@@ -64,11 +65,18 @@ def export_onnx(
     ------
     ExportError
         Where graph and model differ by more than `check_parity` allows; no file is then written.
+    TypeError
+        Where it is another estimator.
     BackendError
         Where onnxruntime is not installed.
     ValueError
         Where `series` names none of the series, or `units` not all of the channels and no other.
     """
+    if not isinstance(forecaster, Prediction):
+        raise TypeError(
+            f"export_onnx takes an XLSTMForecaster, got {type(forecaster).__name__}; of the sktime "
+            "adapter give its `forecaster_`."
+        )
     check_is_fitted(forecaster)
     model, context = _of_series(forecaster, series)
     length = getattr(context.index, "freq", None)

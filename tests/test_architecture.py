@@ -91,7 +91,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
             f"xlstm_ts.{name}"
             for name in (
                 "evaluation", "exogenous", "frames", "metrics", "origins", "panels", "results",
-                "statics", "transforms",
+                "prediction", "statics", "transforms",
             )
         },
         {"pandas", "sklearn"},
@@ -133,7 +133,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
             for name in (
                 "persistence", "calibration", "compute", "config", "exogenous", "frames", "model",
                 "panels", "plans", "prediction", "runs", "statics", "training", "transforms",
-                "units",
+                "units", "windows",
             )
         },
         {"torch", "sklearn"},
@@ -143,7 +143,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
             f"xlstm_ts.{name}"
             for name in (
                 "compute", "config", "model", "panels", "plans", "runs", "scaling", "training",
-                "units",
+                "units", "windows",
             )
         },
         {"torch", "pandas", "sklearn"},
@@ -199,7 +199,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     ),
     "xlstm_ts.export.onnx": (
         {f"xlstm_ts.{name}" for name in (
-            "files", "export", "model", "panels", "steps", "transforms", "units",
+            "files", "export", "model", "panels", "prediction", "steps", "transforms", "units",
         )}
         | {"xlstm_ts"},
         {"onnx", "sklearn", "torch"},

@@ -1,4 +1,4 @@
-"""Fields of the calendar are those of pandas, at any time."""
+"""Fields of the calendar are those of pandas, at any time; hours have their minutes."""
 
 import numpy as np
 import pandas as pd
@@ -23,20 +23,22 @@ OTHER_NAMES = {"dayofweek": "day_of_week", "dayofyear": "day_of_year"}
 
 
 def expected(times: pd.DatetimeIndex) -> np.ndarray:
-    return np.stack([getattr(times, OTHER_NAMES.get(field, field)) for field in PERIODS], 1)
+    fields = {field: getattr(times, OTHER_NAMES.get(field, field)) for field in PERIODS}
+    fields["hour"] = times.hour + times.minute / 60
+    return np.stack(list(fields.values()), 1)
 
 
 @pytest.mark.parametrize("kind", TIMES)
 def test_fields_are_those_of_pandas(kind: str) -> None:
     got = calendar_columns(TIMES[kind].to_numpy(), list(PERIODS))
-    np.testing.assert_array_equal(got, expected(TIMES[kind]))
+    np.testing.assert_allclose(got, expected(TIMES[kind]), rtol=1e-12)
     assert (got.max(0) - got.min(0) < list(PERIODS.values())).all()
 
 
 def test_no_time_has_no_fields() -> None:
     times = np.array([["2024-02-29T12:30", "NaT"]], "M8[m]")
     both = calendar_columns(times, ["hour", "day"])
-    np.testing.assert_array_equal(both, [[[12, 29], [np.nan, np.nan]]])
+    np.testing.assert_array_equal(both, [[[12.5, 29], [np.nan, np.nan]]])
     assert calendar_columns(times, []).shape == (1, 2, 0)
 
 

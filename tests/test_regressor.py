@@ -1,5 +1,7 @@
 """A soft sensor: what is told at a row comes from the rows of X up to it, and never from y."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,8 +11,9 @@ from sklearn.linear_model import LinearRegression
 from sklearn.metrics import r2_score
 from sklearn.model_selection import TimeSeriesSplit, cross_val_score
 
-from xlstm_ts import XLSTMRegressor, regressor
+from xlstm_ts import XLSTMRegressor, backtest, regressor
 from xlstm_ts.exceptions import SeriesError, SeriesWarning
+from xlstm_ts.export.onnx import export_onnx
 
 Floats = NDArray[np.float64]
 N_TRAIN = 1200
@@ -199,3 +202,10 @@ def test_a_tail_in_which_nothing_is_known_is_told() -> None:
     y = np.where(np.arange(60) < 50, np.arange(60.0), np.nan)
     with pytest.warns(SeriesWarning, match="the last weights are kept"):
         XLSTMRegressor(max_steps=1, d_model=8, n_heads=2).fit(np.arange(60.0)[:, None], y)
+
+
+def test_what_is_for_forecasters_says_so(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="takes an XLSTMForecaster, got XLSTMRegressor"):
+        export_onnx(XLSTMRegressor(), tmp_path / "model.onnx")
+    with pytest.raises(TypeError, match="takes an XLSTMForecaster, got XLSTMRegressor"):
+        backtest(XLSTMRegressor(), np.zeros(100))

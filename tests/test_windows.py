@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from xlstm_ts.windows import WindowSampler
+from xlstm_ts.windows import Columns, WindowSampler
 
 CHANNEL = 1000.0
 
@@ -78,7 +78,7 @@ def test_gaps_are_marked() -> None:
 
 
 def test_hidden_readings_are_targets_alone() -> None:
-    options = {"groups": 1, "columns": [count(30, 3)]}
+    options = {"groups": 1, "columns": [Columns.of(count(30, 3))]}
     open_, hidden = (
         sampler(count(30, 2), **options, hide_readings=hide).spread(5) for hide in (False, True)
     )
@@ -87,6 +87,25 @@ def test_hidden_readings_are_targets_alone() -> None:
     assert not hidden.observed.any()
     assert torch.equal(hidden.target, open_.target)
     assert torch.equal(hidden.covariates, open_.covariates)
+
+
+def test_static_columns_stand_in_their_place_beside_every_reading() -> None:
+    columns = [
+        Columns.of(count(length, 3), static=[10.0 * length, -length], place=2)
+        for length in (30, 9, 25)  # the second is shorter than a window
+    ]
+    series = [one.rows[:, :1] for one in columns]
+    windows = sampler(*series, groups=1, columns=columns).spread(100)
+    before, static, after = windows.covariates.split((2, 2, 1), 2)
+    changing = torch.cat((before, after), 2)
+    assert torch.equal(static[:, :1].expand_as(static), static)
+    assert set(map(tuple, static[:, 0].tolist())) == {(10.0 * n, -n) for n in (30, 9, 25)}
+    short = static[:, 0, 0] == 90
+    assert changing[short, :7].isnan().all()  # a window of 16 ends with nine rows
+    assert torch.equal(
+        changing[~short, 1:] - changing[~short, :-1],
+        torch.ones(15, 3).double().expand(int((~short).sum()), 15, 3),
+    )
 
 
 def test_no_window_reaches_into_the_next_series() -> None:

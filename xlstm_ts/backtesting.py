@@ -20,6 +20,7 @@ from xlstm_ts.frames import read_panel
 from xlstm_ts.metrics import seasonal_scale
 from xlstm_ts.origins import Start, cut, find_origins
 from xlstm_ts.panels import Floats, LongColumns, Panel, TimeSeries
+from xlstm_ts.prediction import Prediction
 from xlstm_ts.results import Backtest
 from xlstm_ts.statics import Static
 from xlstm_ts.transforms import check_domain
@@ -78,6 +79,8 @@ def backtest(
         them.
     ValueError
         Where a parameter is out of range, or both `n_windows` and `start` are given.
+    TypeError
+        Where the estimator is another one.
 
     Warns
     -----
@@ -101,6 +104,11 @@ def backtest(
     >>> list(backtest(forecaster, y, n_windows=4).table().index)
     ['XLSTMForecaster', 'naive', 'seasonal-naive']
     """
+    if not isinstance(estimator, Prediction):
+        raise TypeError(
+            f"backtest takes an XLSTMForecaster, got {type(estimator).__name__}; for others use "
+            "the searches and splitters of their own library."
+        )
     check_integer("horizon", estimator.horizon, least=1)
     horizon = int(estimator.horizon)
     stride = horizon if stride is None else stride

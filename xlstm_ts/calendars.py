@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 
 def calendar_columns(times: NDArray[np.datetime64], fields: Sequence[str]) -> NDArray[np.float64]:
-    """Return fields of the wall-clock time, counted as pandas counts them.
+    """Return fields of the wall-clock time, counted as pandas counts them; hours with a fraction.
 
     Parameters
     ----------
@@ -21,14 +21,15 @@ def calendar_columns(times: NDArray[np.datetime64], fields: Sequence[str]) -> ND
     Returns
     -------
     ndarray of float64, shape (..., fields)
-        Whole numbers; NaN where there is no time.
+        Whole numbers, but for the hour, of which the minutes are a fraction: the day of a series
+        of ten minutes has no steps. NaN where there is no time.
     """
     days, months = times.astype("M8[D]"), times.astype("M8[M]")
     years = times.astype("M8[Y]")
     minutes = (times.astype("M8[m]") - days).astype("m8[m]")
-    numbers: dict[str, Callable[[], NDArray[np.int64]]] = {
+    numbers: dict[str, Callable[[], NDArray[np.int64] | NDArray[np.float64]]] = {
         "minute": lambda: minutes.astype(np.int64) % 60,
-        "hour": lambda: minutes.astype(np.int64) // 60,
+        "hour": lambda: minutes.astype(np.int64) / 60,
         "dayofweek": lambda: (days.astype(np.int64) + 3) % 7,  # the epoch began on a Thursday
         "day": lambda: (days - months.astype("M8[D]")).astype(np.int64) + 1,
         "dayofyear": lambda: (days - years.astype("M8[D]")).astype(np.int64) + 1,

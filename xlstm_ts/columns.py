@@ -15,7 +15,8 @@ class Column:
     Parameters
     ----------
     name : str
-        Its name. A cyclic one is a field of the calendar, a key of `PERIODS`, as pandas counts it.
+        Its name. A cyclic one is a field of the calendar, a key of `PERIODS` (see
+        `calendars`).
     role : {"past", "known", "static", "cyclic"}
         Known up to now; known a horizon ahead too; the same for ever; a count that starts again.
     category : str or None

@@ -9,7 +9,7 @@ known
 static
     numbers of the series that never change;
 cyclic
-    whole numbers that count up to a period and begin again, as the hour of the day does.
+    numbers that count up to a period and begin again, as the hour of the day does.
 
 Past and known columns ride along with the readings as channels that are seen and not forecast. What
 is static or cyclic joins the token as it is now. Known and cyclic columns of the next readings act

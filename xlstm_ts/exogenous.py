@@ -111,14 +111,22 @@ class Covariates:
         length = len(series) + ahead
         numbers = self.numbers(series, ahead=ahead)
         static = np.broadcast_to(series.static, (length, len(series.static)))
+        return np.concatenate((numbers, static, self._cyclic(series, ahead=ahead)), 1)
+
+    def parts(self, series: TimeSeries) -> tuple[Floats, Floats, int]:
+        """Return columns that change `(T, ...)`, static ones, and after how many these come."""
+        numbers = self.numbers(series)
+        changing = np.concatenate((numbers, self._cyclic(series)), 1)
+        return changing, series.static, numbers.shape[1]
+
+    def _cyclic(self, series: TimeSeries, *, ahead: int = 0) -> Floats:
         fields = self.named("cyclic")
-        cyclic = np.empty((length, 0))
-        if fields:
-            times = _wall_clock(series.index)
-            if ahead:
-                times = np.concatenate((times, _wall_clock(future_index(series.index, ahead))))
-            cyclic = calendar_columns(times, fields)
-        return np.concatenate((numbers, static, cyclic), 1)
+        if not fields:
+            return np.empty((len(series) + ahead, 0))
+        times = _wall_clock(series.index)
+        if ahead:
+            times = np.concatenate((times, _wall_clock(future_index(series.index, ahead))))
+        return calendar_columns(times, fields)
 
     def numbers(self, series: TimeSeries, *, ahead: int = 0) -> Floats:
         """Return the past and known columns alone, NaN where nothing is known."""
@@ -127,8 +135,8 @@ class Covariates:
         numbers[: len(rows)] = rows
         return numbers
 
-    def units(self, tables: Sequence[Floats], *, n_train: Sequence[int]) -> Units:
-        """Return level and spread of the numbers among the columns of training readings.
+    def units(self, panel: Panel, *, n_train: Sequence[int]) -> Units:
+        """Return level and spread of the numbers: over training readings, or their series.
 
         Raises
         ------
@@ -136,15 +144,18 @@ class Covariates:
             Where a column has no value among them.
         """
         numbers = self.columns[: len(self.columns) - len(self.named("cyclic"))]
-        rows = [table[:count, : len(numbers)] for table, count in zip(tables, n_train, strict=True)]
-        silent = np.logical_and.reduce([np.isnan(each).all(0) for each in rows])
+        trained = [(one, count) for one, count in zip(panel, n_train, strict=True) if count]
+        rows = np.concatenate([self.numbers(one)[:count] for one, count in trained])
+        static = np.stack([one.static for one, _ in trained])
+        silent = np.concatenate([np.isnan(each).all(0) for each in (rows, static)])
         if silent.any():
             column = numbers[int(silent.argmax())]
             raise SeriesError(
                 f"`{'static' if column.role == 'static' else 'X'}` column {column.name!r} has no "
                 "value among the readings to train on, only NaN; drop it."
             )
-        return find_column_units(rows)
+        parts = zip(find_column_units(rows), find_column_units(static), strict=True)
+        return Units(*(np.concatenate(part, 1) for part in parts))
 
     def _beside(self, one: TimeSeries, values: Floats, *, only_ahead: bool) -> Floats:
         if not only_ahead:

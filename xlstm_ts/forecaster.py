@@ -28,6 +28,7 @@ from xlstm_ts.statics import Static
 from xlstm_ts.training import Callback, train
 from xlstm_ts.transforms import check_domain
 from xlstm_ts.units import Units, restandardise, standardise
+from xlstm_ts.windows import Columns
 
 
 class XLSTMForecaster(Prediction, BaseEstimator):  # type: ignore[misc]
@@ -83,8 +84,8 @@ class XLSTMForecaster(Prediction, BaseEstimator):  # type: ignore[misc]
         Columns of `X` that are known for the next `horizon` readings too, as prices, plans and
         weather forecasts are; `predict` asks for them. The others are known up to now.
     calendar : sequence of str, default=()
-        Fields of the time to learn from: "minute", "hour", "dayofweek", "day", "dayofyear",
-        "month".
+        Fields of the time to learn from: "minute", "hour" (with its minutes as a fraction),
+        "dayofweek", "day", "dayofyear", "month".
     id_column, time_column, target_column : str, default="unique_id", "ds", "y"
         Columns of a long frame: which series, when, and the reading.
     max_time : float or None, default=None
@@ -259,16 +260,15 @@ class XLSTMForecaster(Prediction, BaseEstimator):  # type: ignore[misc]
         plan = plan_fit(self, panel, covariates)
         check_domain(panel, plan.model.transform)
         standard, units = standardise(panel, n_train=plan.n_train, transform=plan.model.transform)
-        tables = [covariates.table(one) for one in panel]
         with seeded(self.random_state) as generator:
             model = XLSTM(plan.model)
             if units is not None:
                 model.set_units(*units)
-            model.covariates.set_units(*covariates.units(tables, n_train=plan.n_train))
+            model.covariates.set_units(*covariates.units(panel, n_train=plan.n_train))
             history = train(
                 model.to(find_device(self.device)),
                 [torch.as_tensor(one).float() for one in standard],
-                columns=[torch.as_tensor(table) for table in tables],
+                columns=[Columns.of(*covariates.parts(one)) for one in panel],
                 n_train=plan.n_train,
                 config=plan.training,
                 generator=generator,
@@ -358,7 +358,7 @@ class XLSTMForecaster(Prediction, BaseEstimator):  # type: ignore[misc]
             history = train(
                 model,
                 [torch.as_tensor(one).float() for one in standard],
-                columns=[torch.as_tensor(self.covariates_.table(one)) for one in panel],
+                columns=[Columns.of(*self.covariates_.parts(one)) for one in panel],
                 n_train=[len(one) for one in panel],
                 config=plan_partial_fit(self, context_length=self.context_length_),
                 generator=generator,

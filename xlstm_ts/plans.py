@@ -81,7 +81,7 @@ def plan_fit(forecaster: XLSTMForecaster, panel: Panel, covariates: Covariates) 
             SeriesWarning,
             stacklevel=3,
         )
-    data = (part for one in panel for part in (one.values, covariates.table(one)))
+    data = (part for one in panel for part in (one.values, *covariates.parts(one)[:2]))
     checkpoint = _checkpoint(forecaster, data, model, context_length=context_length)
     training = _training_config(forecaster, context_length=context_length, checkpoint=checkpoint)
     return FitPlan(season=season, model=model, n_train=n_train, training=training)

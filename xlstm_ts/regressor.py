@@ -32,6 +32,7 @@ from xlstm_ts.runs import Record
 from xlstm_ts.scaling import VARIANCE_FLOOR
 from xlstm_ts.training import TrainingConfig, train
 from xlstm_ts.units import Units, find_column_units, find_units
+from xlstm_ts.windows import Columns
 
 Table = ArrayLike | pd.DataFrame
 Target = ArrayLike | pd.Series | pd.DataFrame
@@ -195,12 +196,12 @@ class XLSTMRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         with seeded(self.random_state) as generator:
             model = XLSTM(self._model_config(n_past=columns.shape[1], n_channels=target.shape[1]))
             model.set_units(*units)
-            model.covariates.set_units(*find_column_units([columns[:n_train]]))
+            model.covariates.set_units(*find_column_units(columns[:n_train]))
             history = train(
                 model.to(find_device(self.device)),
                 # A model tells the reading after a row: one row late, that is the `y` of the row.
                 [_with_gap(torch.as_tensor(units.standardise(target)).float(), before=1)],
-                columns=[_with_gap(torch.tensor(columns), after=1)],
+                columns=[Columns.of(_with_gap(torch.tensor(columns), after=1))],
                 n_train=[n_train + 1],
                 config=training,
                 generator=generator,

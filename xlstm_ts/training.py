@@ -23,7 +23,7 @@ from xlstm_ts.losses import pinball_loss
 from xlstm_ts.model import XLSTM
 from xlstm_ts.runs import Record, Run
 from xlstm_ts.state import State
-from xlstm_ts.windows import Windows, WindowSampler
+from xlstm_ts.windows import Columns, Windows, WindowSampler
 
 WARM_UP_SHARE = 0.05
 # Tokens of the first fifth of a context are not scored: they have seen too little.
@@ -112,7 +112,7 @@ def train(
     n_train: Sequence[int],
     config: TrainingConfig,
     generator: torch.Generator,
-    columns: Sequence[Tensor] | None = None,
+    columns: Sequence[Columns] | None = None,
 ) -> list[Record]:
     """Train `model` in place and leave it with its best weights, in evaluation mode.
 
@@ -129,8 +129,8 @@ def train(
         How to train.
     generator : torch.Generator
         Draws the windows; dropout draws from torch's global generator.
-    columns : sequence of Tensor, optional
-        Raw covariates `(T, K)` of each series, NaN where missing.
+    columns : sequence of Columns, optional
+        Raw covariates of each series, NaN where missing.
 
     Returns
     -------
@@ -147,11 +147,9 @@ def train(
         Where it comes before the first step is done; later it stops the training with an
         `InterruptedWarning`.
     """
-    columns = [one[:, :0] for one in series] if columns is None else columns
-    known, beside = (
-        [one[:count] for one, count in zip(parts, n_train, strict=True) if count]
-        for parts in (series, columns)
-    )
+    columns = [Columns.none(len(one)) for one in series] if columns is None else columns
+    known = [one[:count] for one, count in zip(series, n_train, strict=True) if count]
+    beside = [one.part(slice(count)) for one, count in zip(columns, n_train, strict=True) if count]
     run = _begin(model, config, generator)
     with tqdm(
         total=config.max_steps, initial=run.step, disable=config.verbose < 1, desc="fit"
@@ -298,7 +296,7 @@ def _check_finite(step: int, *losses: float) -> None:
 
 
 def _sampler(
-    model: XLSTM, series: Sequence[Tensor], columns: Sequence[Tensor], config: TrainingConfig
+    model: XLSTM, series: Sequence[Tensor], columns: Sequence[Columns], config: TrainingConfig
 ) -> WindowSampler:
     return WindowSampler(
         series,
@@ -347,19 +345,17 @@ def _update(
 def _validation_windows(
     model: XLSTM,
     series: Sequence[Tensor],
-    columns: Sequence[Tensor],
+    columns: Sequence[Columns],
     n_train: Sequence[int],
     config: TrainingConfig,
 ) -> Windows | None:
     """Return windows that end in the tails; None where there is nothing to choose weights by."""
-    tails, beside = (
-        [
-            one[max(0, count - config.context_length) :]
-            for one, count in zip(parts, n_train, strict=True)
-            if count < len(one)
-        ]
-        for parts in (series, columns)
-    )
+    tails, beside = [], []
+    for one, other, count in zip(series, columns, n_train, strict=True):
+        if count < len(one):
+            tail = slice(max(0, count - config.context_length), None)
+            tails.append(one[tail])
+            beside.append(other.part(tail))
     if not tails:
         return None
     windows = _sampler(model, tails, beside, config).spread(VALIDATION_WINDOWS)

@@ -49,9 +49,8 @@ def restandardise(panel: Panel, units: Units | None, *, transform: Transform) ->
     return [(units or find_units(values)).standardise(values) for values in series]
 
 
-def find_column_units(tables: Sequence[Floats]) -> Units:
-    """Return the units of columns `(T, X)` over all series; flags, 0 or 1, keep theirs."""
-    values = np.concatenate(tables)
+def find_column_units(values: Floats) -> Units:
+    """Return the units of columns `(T, X)`; flags, 0 or 1, keep theirs."""
     center, spread = find_units(values)
     is_flag = np.isin(values, (0, 1)) | np.isnan(values)
     flags = is_flag.all(0)

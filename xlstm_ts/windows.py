@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -34,6 +36,34 @@ class Windows(NamedTuple):
         return (Windows(*batch) for batch in zip(*parts, strict=True))
 
 
+class Columns(NamedTuple):
+    """Raw covariates of one series: `rows` `(T, K - S)` change, `static` `(S,)` never do.
+
+    In the table of all K columns the static ones come after the first `place` of the others. They
+    are kept apart: a thousand series with a name each would fill a table with a million marks of
+    every reading.
+    """
+
+    rows: Tensor
+    static: Tensor
+    place: int
+
+    @classmethod
+    def of(cls, rows: ArrayLike, static: ArrayLike = (), place: int = 0) -> Columns:
+        """Return columns of arrays, in float64."""
+        changing, never = (torch.as_tensor(np.asarray(part, np.float64)) for part in (rows, static))
+        return cls(changing, never, place)
+
+    @classmethod
+    def none(cls, length: int) -> Columns:
+        """Return no columns beside `length` readings."""
+        return cls(torch.empty(length, 0), torch.empty(0), 0)
+
+    def part(self, which: slice) -> Columns:
+        """Return the columns of some of the readings."""
+        return self._replace(rows=self.rows[which])
+
+
 class WindowSampler:
     """Cuts windows out of standardised series; none reaches from one into the next.
 
@@ -50,8 +80,8 @@ class WindowSampler:
         Readings in one token.
     horizon : int
         Readings after each token that are its target.
-    columns : sequence of Tensor, optional
-        Raw covariates `(T, K)` of each series.
+    columns : sequence of Columns, optional
+        Raw covariates of each series.
     hide_readings : bool
         Keep the readings as targets alone: in the context all of them are missing.
     """
@@ -64,16 +94,18 @@ class WindowSampler:
         context_length: int,
         patch_length: int,
         horizon: int,
-        columns: Sequence[Tensor] | None = None,
+        columns: Sequence[Columns] | None = None,
         hide_readings: bool = False,
     ) -> None:
         self.context_length, self.patch_length, self.horizon = context_length, patch_length, horizon
         self.hide_readings = hide_readings
         length = context_length + horizon
-        columns = [one[:, :0] for one in series] if columns is None else columns
-        padded, beside = ([_padded(one, length) for one in parts] for parts in (series, columns))
+        columns = [Columns.none(len(one)) for one in series] if columns is None else columns
+        padded = [_padded(one, length) for one in series]
         self.rows = torch.cat(padded).unflatten(1, (groups, -1)).transpose(0, 1)
-        self.columns = torch.cat(beside)
+        self.columns = torch.cat([_padded(one.rows, length) for one in columns])
+        self.static = torch.stack([one.static for one in columns])
+        self.static_place = columns[0].place
         self.ends = torch.tensor([len(one) for one in padded]).cumsum(0)
         # Rows at which a window may begin.
         self.starts = torch.cat(
@@ -95,9 +127,8 @@ class WindowSampler:
 
     def has_next(self, starts: Tensor) -> Tensor:
         """Return whether the same series has a window that begins where this context ends."""
-        series = torch.searchsorted(self.ends, starts, right=True)
         length = self.context_length + self.horizon
-        return starts + self.context_length <= self.ends[series] - length
+        return starts + self.context_length <= self.ends[self._series(starts)] - length
 
     def spread(self, count: int) -> Windows:
         """Return about `count` windows, evenly over all groups and starts."""
@@ -119,7 +150,21 @@ class WindowSampler:
             context = torch.full_like(context, torch.nan)
         observed = (~context.isnan()).to(context.dtype)
         value = context.nan_to_num(nan=0.0)
-        return Windows(value, observed, self.columns[rows], after.transpose(2, 3), groups)
+        return Windows(value, observed, self._beside(rows), after.transpose(2, 3), groups)
+
+    def _series(self, rows: Tensor) -> Tensor:
+        """Return the series that each row is of."""
+        return torch.searchsorted(self.ends, rows, right=True)
+
+    def _beside(self, rows: Tensor) -> Tensor:
+        """Return the table of all columns at rows `(S, T)`."""
+        static = (
+            self.static[self._series(rows[:, 0].contiguous())]
+            .unsqueeze(1)
+            .expand(-1, rows.shape[1], -1)
+        )
+        before, after = self.columns[rows].tensor_split([self.static_place], 2)
+        return torch.cat((before, static, after), 2)
 
 
 def _padded(rows: Tensor, length: int) -> Tensor:
