@@ -196,6 +196,15 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         },
         set(),
     ),
+    "xlstm_ts.mqtt_link": ({"xlstm_ts.stopping"}, set()),
+    "xlstm_ts.mqtt": (
+        {
+            f"xlstm_ts.{name}"
+            for name in ("feeds", "mqtt_link", "serving", "stopping", "streaming", "writers")
+        },
+        set(),
+    ),
+    "xlstm_ts.cli_stream": ({"xlstm_ts.pipes", "xlstm_ts.mqtt", "xlstm_ts.mqtt_link"}, set()),
     "xlstm_ts.inspection": (
         {"xlstm_ts.export.contract", "xlstm_ts.feeds", "xlstm_ts.streaming"}, set(),
     ),

@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from xlstm_ts import __version__
+from xlstm_ts.cli_stream import Graph, read_pairs, say_aside, stream
 from xlstm_ts.exceptions import XLSTMError
 
 EPILOG = (
@@ -31,7 +31,6 @@ app = typer.Typer(
     epilog=EPILOG,
 )
 
-Graph = Annotated[Path, typer.Argument(help="The step graph, written by `export`.")]
 Model = Annotated[Path, typer.Argument(help="The forecaster, written by `fit`.")]
 Time = Annotated[
     str | None, typer.Option(help="Column of the time; by default the first of dates.")
@@ -41,21 +40,6 @@ Series = Annotated[
 ]
 
 
-class Form(str, Enum):
-    """What lines are."""
-
-    auto = "auto"
-    json = "json"
-    csv = "csv"
-
-
-class Output(str, Enum):
-    """What forecasts are written as."""
-
-    json = "json"
-    csv = "csv"
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code, with the reason on stderr where it is not 0."""
     try:
@@ -63,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0
     except (XLSTMError, ValueError, OSError, ImportError) as err:
-        _say(f"error: {err}")
+        say_aside(f"error: {err}")
         return 2
     return 0
 
@@ -181,7 +165,7 @@ def export(
     """
     from xlstm_ts import modelling
 
-    units = _pairs(unit or (), called="--unit", example="load=kW")
+    units = read_pairs(unit or (), called="--unit", example="load=kW")
     modelling.export_file(model, output, series=series, units=units, say=typer.echo)
 
 
@@ -221,95 +205,7 @@ def predict(
         output.write_text(text)
 
 
-@app.command()
-def stream(
-    model: Graph,
-    data: Annotated[
-        Path | None, typer.Argument(help="File to read; by default standard input.")
-    ] = None,
-    *,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="File; by default standard output.")
-    ] = None,
-    form: Annotated[
-        Form, typer.Option("--input", help="JSON lines, or CSV with a header.")
-    ] = Form.auto,
-    written: Annotated[
-        Output, typer.Option("--output-format", help="JSON lines, or flat CSV.")
-    ] = Output.json,
-    key: Annotated[
-        str | None, typer.Option(help="Field that names the stream of a reading, where many are.")
-    ] = None,
-    time: Annotated[
-        str | None, typer.Option(help="Field of the time, then needed; by default `time`, if any.")
-    ] = None,
-    static: Annotated[
-        list[str] | None,
-        typer.Option(help="NAME=VALUE that is static of the stream, where the model asks for it."),
-    ] = None,
-    alert_outside: Annotated[
-        float | None,
-        typer.Option(help="Alert readings so many widths outside of the band forecast for them."),
-    ] = None,
-    only_alerts: Annotated[
-        bool, typer.Option("--only-alerts", help="Write nothing but readings with an alert.")
-    ] = False,
-    snapshot: Annotated[
-        Path | None, typer.Option(help="File that keeps the state; go on from it if it is there.")
-    ] = None,
-    snapshot_every: Annotated[int, typer.Option(help="Lines between two snapshots.")] = 1000,
-    live: Annotated[
-        bool,
-        typer.Option("--live", help="After a restart the input is not given again: skip none."),
-    ] = False,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="End with an error at a line that cannot be used.")
-    ] = False,
-) -> None:
-    """Take readings line by line; give a forecast, and alerts, for each at once.
-
-    A JSON line is an object with a number, or null where it is missing, for each channel and each
-    covariate by name; `inspect` shows one. A CSV has the same by its header. A line that cannot be
-    used is reported with its number, counted, and left out.
-
-    An alert says that a reading lies outside of the outermost levels that were forecast for it one
-    reading before. Of levels 0.1 and 0.9 each fifth does: give a margin, or fit with wider levels.
-
-    With --snapshot a stream goes on where it was, whatever killed it. From a file to a file (-o)
-    nothing is lost or given twice: what was written after the last snapshot is cut off and
-    computed again, to the bit. To a pipe it is given again: drop lines whose `line` you have. From
-    a pipe the input must be given again from its start, and what was read is skipped; with --live
-    it goes on with what comes, and readings since the last snapshot are missing in the state.
-
-    Ctrl-C, SIGTERM and a closed output end a stream; it then keeps its state, but for a closed
-    output, where the snapshot before stands and the readings after it are given again.
-
-    \b
-    Example:
-      tail -f sensor.jsonl | xlstm-ts stream model.onnx --alert-outside 0.5
-      xlstm-ts stream model.onnx readings.csv --key sensor --snapshot state -o out.jsonl
-    """
-    from xlstm_ts.pipes import PipeOptions, run_stream
-
-    options = PipeOptions(
-        model=model,
-        data=data,
-        output=output,
-        form=form.value,
-        key=key,
-        time=time,
-        static=_static(static or ()),
-        margin=alert_outside,
-        only_alerts=only_alerts,
-        is_csv=written is Output.csv,
-        snapshot=snapshot,
-        every=snapshot_every,
-        is_live=live,
-        is_strict=strict,
-    )
-    code = run_stream(options, say=_say)
-    if code:
-        raise typer.Exit(code)
+app.command()(stream)
 
 
 @app.command()
@@ -358,37 +254,11 @@ def demo(
     )
 
 
-def _say(text: str) -> None:
-    typer.echo(text, err=True)
-
-
 def _levels(text: str) -> tuple[float, ...]:
     try:
         return tuple(float(level) for level in text.split(","))
     except ValueError as err:
         raise ValueError(f"--quantiles takes levels such as 0.1,0.5,0.9; got {text!r}.") from err
-
-
-def _pairs(given: Sequence[str], *, called: str, example: str) -> dict[str, str]:
-    """Return options of the form NAME=VALUE."""
-    pairs = {}
-    for one in given:
-        name, equals, value = one.partition("=")
-        if not equals:
-            raise ValueError(f"{called} takes NAME=VALUE such as {example}; got {one!r}.")
-        pairs[name] = value
-    return pairs
-
-
-def _static(given: Sequence[str]) -> dict[str, Any]:
-    """Return what is static: numbers where they are some, otherwise text."""
-    static: dict[str, Any] = _pairs(given, called="--static", example="site=north")
-    for name, text in static.items():
-        try:
-            static[name] = float(text)
-        except ValueError:
-            continue
-    return static
 
 
 if __name__ == "__main__":
