@@ -1,14 +1,17 @@
-"""One more reading: the exported graph, the PyTorch step, and a window computed again.
+"""One more reading: the exported graph, the PyTorch step, a window computed again, and a pool.
 
-One channel, the estimator's default blocks, one thread; a token a reading carries the bars. Three
-ways to the same forecast take turns in one process: `Stream.step`, `XLSTM.step`, and
-`XLSTM.forecast` over the last 512 readings. Figures are medians over the rounds of the ratio of
-processor times; microseconds are wall time and depend on the machine.
+One channel, the estimator's default blocks, one thread; a token a reading carries the bars. Ways to
+the same forecast take turns in one process: `Stream.step`, the bare run of its graph, `XLSTM.step`,
+and `XLSTM.forecast` over the last 512 readings; then `StreamPool.step` by size of batch beside
+`Stream.step`. Figures are medians over the rounds of the ratio of processor times; microseconds are
+wall time and depend on the machine, but for what a step adds to its graph, which is processor time.
+Last come 100,000 readings of 1,000 keys that join and leave.
 """
 
 from __future__ import annotations
 
 import argparse
+import resource
 import sys
 import tempfile
 import time
@@ -23,10 +26,16 @@ from numpy.typing import NDArray
 from xlstm_ts import XLSTMForecaster
 from xlstm_ts.datasets.synthetic import make_sensor_stream
 from xlstm_ts.export.onnx import export_onnx
+from xlstm_ts.pool import StreamPool
 from xlstm_ts.streaming import StreamModel
 
 WINDOW = 512
 WALL, CPU = 0, 1
+BATCHES = (1, 8, 16, 32, 64, 128)
+KEYS = 256
+QUIET = 10
+# Bars: microseconds of Python in a step, the share of a stream's step in a pool, MiB.
+ADDED, SHARE, GROWTH = 10.0, 0.35, 2.0
 
 
 def main() -> int:
@@ -38,7 +47,8 @@ def main() -> int:
     rounds = 10 if options.quick else 40
     report = Report()
     for patch, bars in ((1, (4.0, 200.0)), (24, (4.0, None))):
-        graph, step, window = _measure(patch, rounds=rounds)
+        forecaster, model, values = _export(patch)
+        graph, bare, step, window = _measure(forecaster, model, values, rounds=rounds)
         name = f"patch {patch}"
         report.add(f"{name} Stream.step median µs", float(np.median(graph[WALL])) * 1e6)
         report.add(f"{name} Stream.step p99 µs", float(np.percentile(graph[WALL], 99)) * 1e6)
@@ -50,11 +60,20 @@ def main() -> int:
             # of the processor, since a long call is more often put aside than a short one.
             ratios = np.median(times[CPU], axis=1) / np.median(graph[CPU], axis=1)
             report.add(f"{name} times faster than {peer}", float(np.median(ratios)), least=bar)
+        # What a busy machine adds is no one's: the quiet rounds tell what a step costs.
+        quiet = [np.percentile(np.median(times[CPU], axis=1), QUIET) for times in (graph, bare)]
+        most = ADDED if patch == 1 else None
+        report.add(
+            f"{name} Stream.step adds to its graph µs", (quiet[0] - quiet[1]) * 1e6, most=most
+        )
+        _report_pool(report, name, model, rounds=rounds // 4, most=SHARE if patch == 1 else None)
+        if patch == 1:
+            _report_flow(report, model, calls=60 if options.quick else 200)
     return report.finish(check=options.check)
 
 
-def _measure(patch: int, *, rounds: int) -> list[NDArray[np.float64]]:
-    """Return the seconds of graph, torch step and window, each `(2, rounds, runs in a round)`."""
+def _export(patch: int) -> tuple[XLSTMForecaster, StreamModel, NDArray[np.float32]]:
+    """Return a forecaster, its graph, and readings."""
     y = make_sensor_stream(2000, random_state=0).readings.iloc[:, 0]
     forecaster = XLSTMForecaster(
         24,
@@ -64,12 +83,18 @@ def _measure(patch: int, *, rounds: int) -> list[NDArray[np.float64]]:
         random_state=0,
         device="cpu",
     ).fit(y)
-    model = forecaster.model_
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         export_onnx(forecaster, path)
-        stream = StreamModel(path).create_stream()
-    values = y.to_numpy(np.float32)
+        return forecaster, StreamModel(path), y.to_numpy(np.float32)
+
+
+def _measure(
+    forecaster: XLSTMForecaster, graph: StreamModel, values: NDArray[np.float32], *, rounds: int
+) -> list[NDArray[np.float64]]:
+    """Return seconds, each `(2, rounds, runs in a round)`: graph, its bare run, torch, window."""
+    model, stream, numbers = forecaster.model_, graph.create_stream(), values.tolist()
+    bindings, bare = graph.create_stream()._bindings, graph.session.run_with_iobinding
     windows = torch.as_tensor(values[:WINDOW])[None, :, None]
     readings = torch.as_tensor(values)[:, None, None]
     state = model.initial_state(1)
@@ -79,7 +104,8 @@ def _measure(patch: int, *, rounds: int) -> list[NDArray[np.float64]]:
         _, state = model.step(readings[t], state)
 
     runs: list[tuple[Callable[[int], object], int]] = [
-        (lambda t: stream.step(values[t]), 50),
+        (lambda t: stream.step(numbers[t]), 50),
+        (lambda t: bare(bindings[t % 2]), 50),
         (torch_step, 20),
         (lambda _: model.forecast(windows), 2),
     ]
@@ -90,6 +116,52 @@ def _measure(patch: int, *, rounds: int) -> list[NDArray[np.float64]]:
                 rows.append([_seconds(run, t) for t in range(count)])
     # The first round is warm-up.
     return [np.moveaxis(np.array(rows[1:]), -1, 0) for rows in samples]
+
+
+def _report_pool(
+    report: Report, name: str, model: StreamModel, *, rounds: int, most: float | None
+) -> None:
+    """Report what a reading costs in a pool, by size of batch, as a share of a stream's step."""
+    rng, stream = np.random.default_rng(0), model.create_stream()
+    pools = {size: StreamPool(model, batch_size=size) for size in BATCHES}
+    shares: dict[int, list[float]] = {size: [] for size in BATCHES}
+    readings = dict(enumerate(rng.standard_normal(KEYS).tolist()))
+    for _ in range(rounds + 1):
+        for size, pool in pools.items():
+            alone = [_seconds(lambda _: stream.step(1.0), 0)[CPU] for _ in range(50)]
+            together = _seconds(lambda _, pool=pool: pool.step(readings), 0)[CPU]
+            shares[size].append(together / KEYS / float(np.median(alone)))
+    medians = {size: float(np.median(each[1:])) for size, each in shares.items()}
+    for size, share in medians.items():
+        report.add(f"{name} pool, batch {size}, a reading / Stream.step", share)
+    best = min(medians, key=medians.__getitem__)
+    report.note(f'the best batch is {best}, "auto" takes {StreamPool(model).batch_size}')
+    report.add(f"{name} pool, best batch, a reading / Stream.step", medians[best], most=most)
+
+
+def _report_flow(report: Report, model: StreamModel, *, calls: int) -> None:
+    """Report throughput and memory while a thousand keys come and go, five a call."""
+    pool, rng = StreamPool(model, expire_after=20), np.random.default_rng(0)
+    start, before, count = time.perf_counter(), 0.0, 0
+    for call in range(calls):
+        if call == calls // 2:
+            before = _resident()
+        keys = 5 * call + rng.permutation(1000)[:500]
+        count += len(pool.step(dict(zip(keys.tolist(), rng.standard_normal(500), strict=True))))
+    seconds = time.perf_counter() - start
+    report.add("readings of keys that come and go", count)
+    report.add("keys at the end", len(pool))
+    report.add("readings a second", count / seconds)
+    report.add("resident MiB after the first half", before)
+    report.add("resident MiB that the second half adds", _resident() - before, most=GROWTH)
+
+
+def _resident() -> float:
+    """Return the memory of this process in MiB; NaN where the system has no /proc."""
+    path = Path("/proc/self/statm")
+    if not path.exists():
+        return float("nan")
+    return int(path.read_text().split()[1]) * resource.getpagesize() / 2**20
 
 
 def _seconds(run: Callable[[int], object], t: int) -> tuple[float, float]:

@@ -331,9 +331,24 @@ def test_a_pool_goes_on_bit_for_bit(rich: StreamModel, tmp_path: Path) -> None:
     step(other, 3)
     assert other.restore(tmp_path / "snapshot") == {"partition": 15}
     assert [*other] == [*pool]
+    with pytest.raises(StreamError, match="not after"):
+        step(other, 14)
     for t in range(15, 40):
         assert_same(step(other, t), step(pool, t))
         assert [*other] == [*pool]
+
+
+def test_a_stream_keeps_what_is_static_of_it(rich: StreamModel, tmp_path: Path) -> None:
+    stream, other = (rich.create_stream(static=STATIC[key]) for key in "ab")
+    stream.snapshot(tmp_path / "snapshot")
+    other.restore(tmp_path / "snapshot")
+    given = told(np.random.default_rng(0), 0)
+    first, second, third = (
+        each.step(1.0, **given).quantiles
+        for each in (stream, other, rich.create_stream(static=STATIC["b"]))
+    )
+    np.testing.assert_array_equal(second, first)
+    assert not np.array_equal(third, first)
 
 
 def test_a_restored_pool_expires_as_the_other(model: StreamModel, tmp_path: Path) -> None:

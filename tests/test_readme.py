@@ -38,6 +38,13 @@ def test_covariates_are_of_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         assert forecast[promo].mean() > forecast[~promo].mean() + 2
 
 
+def test_a_pool_goes_on_from_its_snapshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = run_examples(0, 3)
+    assert [*names["outputs"]] == [*names["pool"]] == ["line 1", ("line", 2)]
+    assert names["pool"].restore("pool.snapshot") == len(names["y"])
+
+
 def test_commands_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -241,15 +241,18 @@ class StreamPool:
 
     def _advance(self, places: NDArray[np.int64], inputs: Inputs) -> list[StreamOutput]:
         """Run the graph over the streams at these places, a batch after the other."""
-        outputs, median, batch = [], self._contract.median, self._batch
+        outputs, batch = [], self._batch
         for start in range(0, len(places), self.batch_size):
             part = slice(start, start + self.batch_size)
             batch.reading[: len(places[part])] = inputs.values[part]
             self._lay(inputs.columns[part], places[part])
-            for forecast in batch.advance(self._slots, places[part]):
-                # Each its own: who keeps one does not keep those of the whole batch.
-                quantiles = forecast.copy()
-                outputs.append(StreamOutput(quantiles[..., median], quantiles))
+            quantiles = batch.advance(self._slots, places[part])
+            points = quantiles[..., self._contract.median]
+            # Each its own: who keeps one does not keep those of the whole batch.
+            outputs += [
+                StreamOutput(point.copy(), levels.copy())
+                for point, levels in zip(points, quantiles, strict=True)
+            ]
         return outputs
 
     def _lay(self, columns: list[Beside], places: NDArray[np.int64]) -> None:

@@ -19,18 +19,13 @@ def read_reading(reading: ArrayLike, channels: tuple[str, ...]) -> list[float]:
     StreamError
         Where there are more or fewer numbers than channels, or one is no number or beyond float32.
     """
-    # This runs at every reading: Python is faster at few numbers than calls of numpy.
-    if type(reading) is float:
-        values, is_row = [reading], True
+    # This runs at every reading, after the graph has emptied the caches: numpy would take its time.
+    if type(reading) is np.ndarray and reading.ndim == 1 and reading.dtype.kind == "f":
+        values = reading.tolist()
     else:
-        array = _array(reading, channels)
-        is_row = array.ndim < 2
-        values = array.reshape(-1).tolist()
-    if len(values) != len(channels) or not is_row:
-        raise StreamError(
-            f"A reading has shape ({len(channels)},), one value for each of "
-            f"{', '.join(channels)}; got shape {np.shape(reading)}."
-        )
+        values = _row(reading, channels)
+    if len(values) != len(channels):
+        raise _wrong_shape(np.shape(reading), channels)
     for value in values:
         if abs(value) > LARGEST:
             raise StreamError(
@@ -40,13 +35,23 @@ def read_reading(reading: ArrayLike, channels: tuple[str, ...]) -> list[float]:
     return values
 
 
-def _array(reading: ArrayLike, channels: tuple[str, ...]) -> np.ndarray:
+def _row(reading: ArrayLike, channels: tuple[str, ...]) -> list[float]:
     try:
         if isinstance(reading, MaskedArray):
             reading = np.ma.filled(reading.astype(np.float64), np.nan)
-        return np.asarray(reading, dtype=np.float64)
+        array = np.asarray(reading, dtype=np.float64)
     except (TypeError, ValueError, OverflowError) as err:
         raise StreamError(
             f"A reading has one number for each of {', '.join(channels)}, NaN where it is "
             f"missing; got {reading!r}."
         ) from err
+    if array.ndim > 1:
+        raise _wrong_shape(array.shape, channels)
+    return array.reshape(-1).tolist()
+
+
+def _wrong_shape(shape: tuple[int, ...], channels: tuple[str, ...]) -> StreamError:
+    return StreamError(
+        f"A reading has shape ({len(channels)},), one value for each of {', '.join(channels)}; got "
+        f"shape {shape}."
+    )

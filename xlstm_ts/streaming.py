@@ -23,7 +23,7 @@ from xlstm_ts.export.contract import (
 from xlstm_ts.sessions import CPU, bind, check_providers, device_of, open_session, tensor
 from xlstm_ts.snapshots import Snapshot, read_snapshot, write_snapshot
 from xlstm_ts.stream_columns import StreamColumns, Values
-from xlstm_ts.stream_readings import read_reading
+from xlstm_ts.stream_readings import LARGEST, read_reading
 from xlstm_ts.stream_states import checked_state, forecast_shape, initial_state
 from xlstm_ts.stream_times import NEVER, Time, moment_after, read_times
 
@@ -143,11 +143,12 @@ class Stream:
         self._states = tuple([tensor(one, device) for one in arrays] for arrays in self._arrays)
         self._bindings = tuple(self._bind(model.session, *pair) for pair in ((0, 1), (1, 0)))
         # What a step looks up each time.
-        self._channels, self._median = contract.channels, contract.median
+        self._channels, self._is_single = contract.channels, len(contract.channels) == 1
         self._has_columns = bool(contract.columns)
         self._run = model.session.run_with_iobinding
         self._told: Any = memoryview(self._reading[0])
         self._quantiles = self._forecast[0]
+        self._point = self._quantiles[..., contract.median]
         self._current, self._last = 0, NEVER
 
     def step(
@@ -190,11 +191,15 @@ class Stream:
             trained with is missing beside it, or `time` is not after that of the reading before;
             the state is then as before.
         """
-        values = read_reading(reading, self._channels)
+        # The plainest case stands first: after a run of the graph each call costs a microsecond.
+        if type(reading) is float and self._is_single and not abs(reading) > LARGEST:
+            self._told[0] = reading
+        else:
+            self._take(reading)
         is_alone = covariates is None and future is None and time is None
         if self._has_columns or not is_alone:
             self._take_beside(covariates, future, time)
-        return self._advance(values)
+        return self._advance()
 
     def step_columns(self, reading: ArrayLike, now: ArrayLike, ahead: ArrayLike) -> StreamOutput:
         """Take one reading with its columns laid out as the graph reads them.
@@ -206,9 +211,9 @@ class Stream:
         now, ahead : array-like of float, shapes (columns,) and (horizon, columns ahead)
             All of `contract.columns`, and those that are known for the next readings.
         """
-        values = read_reading(reading, self._channels)
+        self._take(reading)
         self._now[0], self._ahead[0] = now, ahead
-        return self._advance(values)
+        return self._advance()
 
     def reset(self) -> None:
         """Forget everything: the next reading is the first."""
@@ -287,13 +292,17 @@ class Stream:
         self._columns.lay(beside, self._now[0], self._ahead[0])
         self._last = last
 
-    def _advance(self, values: list[float]) -> StreamOutput:
-        for place, value in enumerate(values):
+    def _take(self, reading: ArrayLike) -> None:
+        """Put a reading where the graph looks for it."""
+        for place, value in enumerate(read_reading(reading, self._channels)):
             self._told[place] = value
+
+    def _advance(self) -> StreamOutput:
         self._run(self._bindings[self._current])
         self._current = 1 - self._current
-        quantiles = self._quantiles.copy()
-        return StreamOutput(quantiles[..., self._median], quantiles)
+        # What a run has put out of the caches is slow: two copies are faster than a copy and a
+        # view, and the constructor of a named tuple is Python.
+        return tuple.__new__(StreamOutput, (self._point.copy(), self._quantiles.copy()))
 
     def _fill(self, state: list[Array], *, last: int) -> None:
         for value, array in zip(self._states[self._current], state, strict=True):
