@@ -96,7 +96,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         },
         {"pandas", "sklearn"},
     ),
-    "xlstm_ts.tables": (set(), {"pandas"}),
+    "xlstm_ts.tables": ({"xlstm_ts.unix"}, {"pandas"}),
     "xlstm_ts.axes": ({"xlstm_ts.steps"}, {"pandas", "matplotlib"}),
     "xlstm_ts.plotting": ({"xlstm_ts.axes", "xlstm_ts.frames"}, {"pandas", "sklearn"}),
     "xlstm_ts.diagnostics": ({"xlstm_ts.axes"}, {"pandas"}),
@@ -182,6 +182,42 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         | STREAM,
         set(),
     ),
+    "xlstm_ts.unix": (set(), set()),
+    "xlstm_ts.stopping": (set(), set()),
+    "xlstm_ts.lines": ({"xlstm_ts.stopping"}, set()),
+    "xlstm_ts.feeds": (
+        {"xlstm_ts.export.contract", "xlstm_ts.stream_times", "xlstm_ts.unix"}, set(),
+    ),
+    "xlstm_ts.alerts": ({"xlstm_ts.export.contract"}, set()),
+    "xlstm_ts.serving": (
+        {f"xlstm_ts.{name}" for name in ("alerts", "feeds", "pool", "streaming")}, set(),
+    ),
+    "xlstm_ts.writers": (
+        {"xlstm_ts.alerts", "xlstm_ts.export.contract", "xlstm_ts.serving"}, set(),
+    ),
+    "xlstm_ts.pipes": (
+        {
+            f"xlstm_ts.{name}"
+            for name in ("feeds", "lines", "serving", "stopping", "streaming", "writers")
+        },
+        set(),
+    ),
+    "xlstm_ts.mqtt_link": ({"xlstm_ts.stopping"}, set()),
+    "xlstm_ts.mqtt": (
+        {
+            f"xlstm_ts.{name}"
+            for name in ("feeds", "mqtt_link", "serving", "stopping", "streaming", "writers")
+        },
+        set(),
+    ),
+    "xlstm_ts.cli_stream": ({"xlstm_ts.pipes", "xlstm_ts.mqtt", "xlstm_ts.mqtt_link"}, set()),
+    "xlstm_ts.inspection": (
+        {"xlstm_ts.export.contract", "xlstm_ts.feeds", "xlstm_ts.streaming"}, set(),
+    ),
+    "xlstm_ts.modelling": (
+        {f"xlstm_ts.{name}" for name in ("export.onnx", "files", "forecaster", "tables")},
+        {"pandas"},
+    ),
     "xlstm_ts.export.contract": (set(), set()),
     "xlstm_ts.export.builder": (set(), {"onnx"}),
     "xlstm_ts.export.fold": (MODEL, {"torch"}),
@@ -229,7 +265,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         {"onnx", "sklearn", "torch"},
     ),
 }  # fmt: skip
-UNBOUND = {"xlstm_ts", "xlstm_ts.cli", "xlstm_ts.__main__"}
+UNBOUND = {"xlstm_ts", "xlstm_ts.cli", "xlstm_ts.demo", "xlstm_ts.__main__"}
 
 
 def modules() -> dict[str, Path]:

@@ -1,9 +1,14 @@
 """The examples of the README run as they stand there."""
 
 import re
+import shlex
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
+
+from xlstm_ts.cli import main
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -38,3 +43,21 @@ def test_a_pool_goes_on_from_its_snapshot(tmp_path: Path, monkeypatch: pytest.Mo
     names = run_examples(0, 3)
     assert [*names["outputs"]] == [*names["pool"]] == ["line 1", ("line", 2)]
     assert names["pool"].restore("pool.snapshot") == len(names["y"])
+
+
+def test_commands_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    hours = pd.date_range("2026-01-01", periods=700, freq="h", name="ds")
+    rng = np.random.default_rng(0)
+    y = np.sin(np.arange(700) * np.pi / 12) + 0.1 * rng.normal(size=700)
+    pd.DataFrame({"y": y}, hours).to_csv("data.csv")
+    (block,) = re.findall(r"```console\n(.*?)```", README.read_text(), re.DOTALL)
+    for line in block.splitlines():
+        program, *arguments = shlex.split(line)
+        assert program == "xlstm-ts"
+        assert main(arguments) == 0, capsys.readouterr().err
+    assert "y in kW" in capsys.readouterr().out
+    assert len(Path("forecasts.jsonl").read_text().splitlines()) == 700
+    assert len(pd.read_csv("forecast.csv")) == 24

@@ -1,190 +1,265 @@
-"""The command line: `python -m xlstm_ts demo` runs the whole line once, on a machine or a CSV."""
+"""The command line: declares the commands; what they do is in modules of their own.
+
+Nothing heavy is imported before the command that needs it: `stream` and `inspect` run where there
+is neither torch nor pandas.
+"""
 
 from __future__ import annotations
 
-import argparse
+import json
 import sys
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated
 
-import numpy as np
-import pandas as pd
-import torch
-from numpy.typing import NDArray
+import typer
 
-from xlstm_ts.datasets.synthetic import make_sensor_stream
-from xlstm_ts.evaluation import rolling_forecasts, seasonal_naive, targets
-from xlstm_ts.exceptions import SeriesError, XLSTMError
-from xlstm_ts.export.onnx import export_onnx
-from xlstm_ts.forecaster import XLSTMForecaster
-from xlstm_ts.frames import read_panel
-from xlstm_ts.panels import Floats
-from xlstm_ts.plotting import ForecastDisplay
-from xlstm_ts.streaming import StreamModel
-from xlstm_ts.tables import Table, read_table
+from xlstm_ts import __version__
+from xlstm_ts.cli_stream import Graph, read_pairs, say_aside, stream
+from xlstm_ts.exceptions import XLSTMError
 
-HELD_OUT = 0.2
-DEMO_STEPS = 300
+EPILOG = (
+    "Exit codes: 0 done (also after SIGTERM, and where the reader of the output has gone), 2 where "
+    "the input cannot be used (the reason is on standard error), 130 after Ctrl-C."
+)
+# Plain help: it is the same in a terminal, in a pipe and in documentation.
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    epilog=EPILOG,
+)
 
-
-class Streamed(NamedTuple):
-    """The forecasts of a stream at every reading of the held-out part, and what each took."""
-
-    forecasts: Floats
-    seconds: Floats
+Model = Annotated[Path, typer.Argument(help="The forecaster, written by `fit`.")]
+Time = Annotated[
+    str | None, typer.Option(help="Column of the time; by default the first of dates.")
+]
+Series = Annotated[
+    str | None, typer.Option("--id", help="Column that names the series of a row, where many are.")
+]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; return 0, or 2 where it cannot be done, with the reason on stderr."""
-    options = _parser().parse_args(arguments)
+    """Run a command; return its exit code, with the reason on stderr where it is not 0."""
     try:
-        demo(options)
+        app(arguments, prog_name="xlstm-ts")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0
     except (XLSTMError, ValueError, OSError, ImportError) as err:
-        print(f"error: {err}", file=sys.stderr)
+        say_aside(f"error: {err}")
         return 2
     return 0
 
 
-def demo(options: argparse.Namespace) -> None:
-    """Fit, compare with seasonal-naive, export, stream the held-out part, draw."""
-    torch.set_num_threads(1)  # at this size more threads wait for one another
-    table = _read(options)
-    panel = read_panel(table.readings, name=options.data or "y")  # all of it, before any work
-    y = pd.DataFrame(panel.longest.values, panel.longest.index, panel.channels)
-    length = round((1 - HELD_OUT) * len(y))
-    if len(y) - length <= options.horizon:
-        raise SeriesError(
-            f"{len(y)} rows leave {len(y) - length} to test on, too few for a horizon of "
-            f"{options.horizon}; give more rows or a smaller --horizon."
-        )
-    _print_data(table, y, length=length)
-    with _folder(Path(options.out)) as out:
-        _run(options, y, length=length, out=out)
+def _show_version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(__version__)
+        raise typer.Exit
 
 
-def _run(options: argparse.Namespace, y: pd.DataFrame, *, length: int, out: Path) -> None:
-    history, held_out = y.iloc[:length], y.iloc[length:]
-    forecaster = XLSTMForecaster(
-        options.horizon, max_steps=options.steps, random_state=0, verbose=1
-    ).fit(history)
-    origins = np.arange(length + 1, len(y) - options.horizon + 1)
-    truth = targets(y.to_numpy(np.float64), origins=origins, horizon=options.horizon)
-    _print_errors(forecaster, y, origins=origins, truth=truth)
-    graph = out / "model.onnx"
-    parity = export_onnx(forecaster, graph)
-    size = graph.stat().st_size / 1024
-    print(f"export     {graph}, {size:.0f} kB, worst error {max(parity.random, parity.real):.0e}")
-    streamed = _stream(graph, history=history, held_out=held_out)
-    median, p99 = np.percentile(streamed.seconds * 1e6, [50, 99])
-    print(f"stream     {len(held_out)} readings, median {median:.0f} µs, p99 {p99:.0f} µs each")
-    mean = np.nanmean(np.abs(streamed.forecasts[: len(truth)] - truth), (0, 1))
-    print("           MAE of the streamed forecasts", _by_channel(y, mean))
-    picture = out / "forecast.png"
-    _draw(forecaster, history, held_out, picture)
-    print(f"picture    {picture}")
+@app.callback()
+def xlstm_ts(
+    *,
+    _: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Forecast time series and streams: train in parallel, serve one reading at a time."""
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="xlstm-ts", description=__doc__)
-    commands = parser.add_subparsers(required=True)
-    command = commands.add_parser("demo", help="fit, export and stream, on a machine or a CSV")
-    command.add_argument("--data", help="CSV file; without one a machine is simulated")
-    command.add_argument(
-        "--time", help="column of the CSV with the time (default: the first of dates)"
+@app.command()
+def fit(
+    data: Annotated[Path, typer.Argument(help="CSV file with a header, one row a reading.")],
+    *,
+    output: Annotated[Path, typer.Option("--output", "-o", help="File for the forecaster.")],
+    time: Time = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(help="Column to forecast, may be repeated; by default all of numbers."),
+    ] = None,
+    series: Series = None,
+    past: Annotated[
+        list[str] | None, typer.Option(help="Covariate that is known up to now, may be repeated.")
+    ] = None,
+    known: Annotated[
+        list[str] | None, typer.Option(help="Covariate that is known ahead too, may be repeated.")
+    ] = None,
+    calendar: Annotated[
+        str | None, typer.Option(help="Fields of the time to learn from, such as hour,dayofweek.")
+    ] = None,
+    horizon: Annotated[int | None, typer.Option(help="Readings to forecast [24].")] = None,
+    quantiles: Annotated[str | None, typer.Option(help="Levels to forecast [0.1,0.5,0.9].")] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps of training [1000].")] = None,
+    context: Annotated[int | None, typer.Option(help="Readings that a forecast sees.")] = None,
+    patch: Annotated[int | None, typer.Option(help="Readings in one token; try a season.")] = None,
+    blocks: Annotated[
+        str | None, typer.Option(help="The stack of blocks, m (mLSTM) and s (sLSTM) [mm].")
+    ] = None,
+    channels: Annotated[
+        str | None, typer.Option(help="Forecast each from itself or from all: independent, mixed.")
+    ] = None,
+    transform: Annotated[
+        str | None, typer.Option(help="log or log1p, for readings that vary by percent.")
+    ] = None,
+    random_state: Annotated[int, typer.Option(help="Makes a fit repeatable.")] = 0,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="NAME=VALUE of any other parameter of XLSTMForecaster."),
+    ] = None,
+) -> None:
+    """Train a forecaster on a CSV file.
+
+    Ctrl-C ends the training; the best weights so far are saved.
+
+    \b
+    Example:
+      xlstm-ts fit data.csv --time ds --target y --horizon 24 -o model
+      xlstm-ts fit sales.csv --id shop --target sold --known promo \\
+          --calendar dayofweek --set d_model=32 -o model
+    """
+    from xlstm_ts import modelling
+
+    named = {
+        "horizon": horizon,
+        "max_steps": steps,
+        "context_length": context,
+        "patch_length": patch,
+        "blocks": blocks,
+        "channels": channels,
+        "transform": transform,
+        "quantiles": None if quantiles is None else _levels(quantiles),
+        "calendar": None if calendar is None else tuple(calendar.split(",")),
+        "random_state": random_state,
+        "verbose": 1,
+    }
+    parameters = {name: value for name, value in named.items() if value is not None}
+    columns = modelling.Columns(
+        time=time, series=series, targets=target or (), past=past or (), known=known or ()
     )
-    command.add_argument(
-        "--target", action="append", help="column to forecast, may be repeated (default: numbers)"
+    parameters |= modelling.read_parameters(settings or ())
+    modelling.fit_file(
+        str(data), columns=columns, parameters=parameters, output=output, say=typer.echo
     )
-    command.add_argument("--horizon", type=int, default=24, help="readings to forecast")
-    command.add_argument("--steps", type=int, default=DEMO_STEPS, help="steps of training")
-    command.add_argument("--out", default="demo", help="folder for model.onnx and forecast.png")
-    return parser
 
 
-def _read(options: argparse.Namespace) -> Table:
-    if options.data:
-        return read_table(options.data, time=options.time, targets=options.target)
-    if options.time or options.target:
-        raise ValueError("--time and --target name columns of a CSV file; give it by --data.")
-    stream = make_sensor_stream(n_faults=5, fault_free=1 - HELD_OUT, random_state=0)
-    return Table(stream.readings, "a simulated machine", {})
+@app.command()
+def export(
+    model: Model,
+    *,
+    output: Annotated[Path, typer.Option("--output", "-o", help="File for the graph (ONNX).")],
+    series: Annotated[
+        str | None, typer.Option(help="Of many series: the one whose units the graph is to have.")
+    ] = None,
+    unit: Annotated[
+        list[str] | None,
+        typer.Option(help="CHANNEL=UNIT, for each of the channels; readers of the file see it."),
+    ] = None,
+) -> None:
+    """Write a forecaster as a step graph, checked against the model first.
+
+    \b
+    Example:
+      xlstm-ts export model -o model.onnx --unit load=kW
+    """
+    from xlstm_ts import modelling
+
+    units = read_pairs(unit or (), called="--unit", example="load=kW")
+    modelling.export_file(model, output, series=series, units=units, say=typer.echo)
 
 
-def _print_data(table: Table, y: pd.DataFrame, *, length: int) -> None:
-    print(f"data       {table.time}: {y.index[0]} to {y.index[-1]}")
-    print(
-        f"           {len(y)} readings of {', '.join(y.columns)}; the last {len(y) - length} "
-        "held out"
+@app.command()
+def predict(
+    model: Model,
+    data: Annotated[
+        Path | None,
+        typer.Argument(help="CSV file to go on from; by default the end of the training data."),
+    ] = None,
+    *,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="CSV file; by default standard output.")
+    ] = None,
+    time: Time = None,
+    series: Series = None,
+    coverage: Annotated[
+        float | None, typer.Option(help="Add bounds that hold such a share of the readings.")
+    ] = None,
+) -> None:
+    """Forecast the next readings, as CSV: one row a time and channel.
+
+    Rows at the end of the file that hold nothing but covariates are times ahead.
+
+    \b
+    Example:
+      xlstm-ts predict model newer.csv --coverage 0.9 -o forecast.csv
+    """
+    from xlstm_ts import modelling
+
+    columns = modelling.Columns(time=time, series=series)
+    source = None if data is None else str(data)
+    text = modelling.predict_file(model, data=source, columns=columns, coverage=coverage)
+    if output is None:
+        typer.echo(text, nl=False)
+    else:
+        output.write_text(text)
+
+
+app.command()(stream)
+
+
+@app.command()
+def inspect(
+    model: Graph,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Say what goes into a step graph and what comes out, in words.
+
+    \b
+    Example:
+      xlstm-ts inspect model.onnx
+    """
+    from xlstm_ts.inspection import describe, in_words
+
+    facts = describe(model)
+    typer.echo(json.dumps(facts, indent=2) if as_json else "\n".join(in_words(facts)))
+
+
+@app.command()
+def demo(
+    *,
+    data: Annotated[
+        str | None, typer.Option(help="CSV file; without one a machine is simulated.")
+    ] = None,
+    time: Time = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(help="Column to forecast, may be repeated; by default all of numbers."),
+    ] = None,
+    horizon: Annotated[int, typer.Option(help="Readings to forecast.")] = 24,
+    steps: Annotated[int, typer.Option(help="Steps of training.")] = 300,
+    out: Annotated[Path, typer.Option(help="Folder for the graph and the picture.")] = Path("demo"),
+) -> None:
+    """Fit, compare, export, stream and draw, on a simulated machine or a CSV file.
+
+    \b
+    Example:
+      xlstm-ts demo --data data.csv --time date --target OT
+    """
+    from xlstm_ts.demo import DemoOptions, run_demo
+
+    run_demo(
+        DemoOptions(out=out, data=data, time=time, target=target, horizon=horizon, steps=steps)
     )
-    if table.left_out:
-        reasons = "; ".join(f"{column!r} {fault}" for column, fault in table.left_out.items())
-        print(f"left out   {reasons}")
 
 
-@contextmanager
-def _folder(path: Path) -> Iterator[Path]:
-    """Make a folder and its parents; those that are still empty afterwards go again."""
-    made = [folder for folder in (path, *path.parents) if not folder.exists()]
-    path.mkdir(parents=True, exist_ok=True)
+def _levels(text: str) -> tuple[float, ...]:
     try:
-        yield path
-    finally:
-        for folder in made:
-            with suppress(OSError):
-                folder.rmdir()
+        return tuple(float(level) for level in text.split(","))
+    except ValueError as err:
+        raise ValueError(f"--quantiles takes levels such as 0.1,0.5,0.9; got {text!r}.") from err
 
 
-def _print_errors(
-    forecaster: XLSTMForecaster, y: pd.DataFrame, *, origins: NDArray[np.int64], truth: Floats
-) -> None:
-    """Print the mean absolute error on the held-out part beside seasonal-naive."""
-    values, horizon = y.to_numpy(np.float64), forecaster.horizon
-    forecast = rolling_forecasts(
-        forecaster.model_, values, origins=origins, context_length=forecaster.context_length_
-    )[..., forecaster.model_.config.median]
-    season = forecaster.season_length_
-    naive = seasonal_naive(values, origins=origins, horizon=horizon, season=season)
-    ours, theirs = (np.nanmean(np.abs(guess - truth), (0, 1)) for guess in (forecast, naive))
-    print(f"error      MAE over {len(origins)} origins, horizon {horizon}, season {season}")
-    print("           xLSTM          ", _by_channel(y, ours))
-    print("           seasonal-naive ", _by_channel(y, theirs))
-    print("           ratio          ", _mean_ratio(y, ours, theirs))
-
-
-def _mean_ratio(y: pd.DataFrame, ours: Floats, theirs: Floats) -> str:
-    """Return the mean ratio of the errors over the channels in which the second is any."""
-    scored = theirs > 0
-    flat = ", ".join(y.columns[~scored])
-    if not scored.any():
-        return f"none: seasonal-naive does not err in {flat}"
-    without = f", without {flat}, in which seasonal-naive does not err" if flat else ""
-    return f"{np.mean(ours[scored] / theirs[scored]):.2f} (mean over channels{without})"
-
-
-def _by_channel(y: pd.DataFrame, errors: Floats) -> str:
-    pairs = zip(y.columns, errors, strict=True)
-    return "  ".join(f"{channel} {error:.3g}" for channel, error in pairs)
-
-
-def _stream(graph: Path, *, history: pd.DataFrame, held_out: pd.DataFrame) -> Streamed:
-    """Stream the history to warm up, then the held-out part reading by reading."""
-    stream = StreamModel(graph).create_stream()
-    for reading in history.to_numpy(np.float32):
-        stream.step(reading)
-    forecasts, seconds = [], []
-    for reading in held_out.to_numpy(np.float32):
-        start = time.perf_counter()
-        output = stream.step(reading)
-        seconds.append(time.perf_counter() - start)
-        forecasts.append(output.forecast)
-    return Streamed(np.stack(forecasts).astype(np.float64), np.array(seconds))
-
-
-def _draw(
-    forecaster: XLSTMForecaster, history: pd.DataFrame, held_out: pd.DataFrame, path: Path
-) -> None:
-    came = held_out.iloc[: forecaster.horizon]
-    ForecastDisplay.from_estimator(forecaster, history, actual=came).figure_.savefig(path, dpi=120)
+if __name__ == "__main__":
+    sys.exit(main())

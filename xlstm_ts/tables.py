@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from xlstm_ts.exceptions import SeriesError
+from xlstm_ts.unix import unix_unit
 
 to_datetime: Any = pd.to_datetime  # its stubs take no options from a table
 # How dates are tried, in this order: pandas's guess, offsets that change, fractions of a second
@@ -24,13 +25,6 @@ DATES: tuple[dict[str, Any], ...] = (
 )
 LOOKED_AT = 1000  # cells that show whether a column holds dates
 COUNT_BELOW = 1e8
-# Unix time from the seventies to 2033 in each unit; 202401312359 and its like lie outside of all.
-UNIX = {
-    "s": ("seconds", 1e8, 2e9),
-    "ms": ("milliseconds", 3e11, 2e12),
-    "us": ("microseconds", 3e14, 2e15),
-    "ns": ("nanoseconds", 3e17, 2e18),
-}
 
 
 class Table(NamedTuple):
@@ -52,7 +46,11 @@ class Table(NamedTuple):
 
 
 def read_table(
-    path: str | os.PathLike[str], *, time: str | None = None, targets: Sequence[str] | None = None
+    path: str | os.PathLike[str],
+    *,
+    time: str | None = None,
+    targets: Sequence[str] | None = None,
+    series: str | None = None,
 ) -> Table:
     """Read a CSV file with a header, one row a reading.
 
@@ -66,6 +64,9 @@ def read_table(
         numbers that rise by one step; without that either, rows are counted.
     targets : sequence of str, optional
         Columns to forecast; by default all columns of numbers but the time and a count of rows.
+    series : str, optional
+        Column that names the series of each row, where the file holds many: as text, whatever is in
+        it. The readings then have it as the first level of their index.
 
     Returns
     -------
@@ -79,24 +80,38 @@ def read_table(
         kind; the message names file, column, first bad row and its value.
     """
     name = os.fspath(path)
-    table = _read_csv(name)
-    for column in ((time,) if time is not None else ()) + tuple(targets or ()):
+    table = _read_csv(name, series)
+    asked = [column for column in (time, series) if column is not None]
+    for column in (*asked, *(targets or ())):
         if column not in table:
             raise SeriesError(
                 f"{name} has no column {column!r}; it has {', '.join(table.columns)}."
             )
     if time is not None and time in (targets or ()):
         raise SeriesError(f"Column {time!r} of {name} cannot be both the time and a target.")
+    if series is not None and series in (time, *(targets or ())):
+        raise SeriesError(f"Column {series!r} of {name} names the series, and is nothing else.")
+    keys = None if series is None else table.pop(series)
     if time is None:
         time = _find_time(table.drop(columns=list(targets or ())), whole=table)
     index, words = _read_time(table, time, name=name)
     readings, left_out = _read_targets(table.drop(columns=time or []), targets, name=name)
+    if keys is not None:
+        index = _keyed(index, keys, name=name)
     return Table(readings.set_axis(index), words, left_out)
 
 
-def _read_csv(name: str) -> pd.DataFrame:
+def _keyed(index: pd.Index[Any], keys: pd.Series[Any], *, name: str) -> pd.MultiIndex:
+    if keys.isna().any():
+        row = int(np.argmax(keys.isna()))
+        raise SeriesError(f"Column {keys.name!r} of {name} names no series in data row {row + 1}.")
+    return pd.MultiIndex.from_arrays([keys, index], names=[keys.name, index.name])
+
+
+def _read_csv(name: str, series: str | None) -> pd.DataFrame:
     try:
-        table = pd.read_csv(name, low_memory=False)
+        texts: Any = {} if series is None else {series: str}
+        table = pd.read_csv(name, low_memory=False, dtype=texts)
     except UnicodeDecodeError as err:
         raise SeriesError(f"{name} is not UTF-8 text ({err}); save it as UTF-8.") from err
     except (pd.errors.EmptyDataError, pd.errors.ParserError) as err:
@@ -141,10 +156,11 @@ def _read_time(table: pd.DataFrame, column: str | None, *, name: str) -> tuple[p
         )
     numbers = cells.dropna().to_numpy(np.float64)
     least, most = numbers.min(initial=np.inf), numbers.max(initial=-np.inf)
-    for unit, (words, first, end) in UNIX.items():
-        if first <= least <= most < end:
-            dates = pd.DatetimeIndex(to_datetime(cells, unit=unit), name=column)
-            return dates, f"time from {column!r}, read as unix {words} (UTC)"
+    unit = unix_unit(least, most)
+    if unit is not None:
+        short, words = unit
+        dates = pd.DatetimeIndex(to_datetime(cells, unit=short), name=column)
+        return dates, f"time from {column!r}, read as unix {words} (UTC)"
     if cells.dtype.kind in "iu" and most < COUNT_BELOW:
         return pd.Index(cells, name=column), f"readings counted by {column!r}"
     if cells.dtype.kind == "f" and _has_one_step(cells.to_numpy()):
