@@ -31,8 +31,7 @@ from xlstm_ts import XLSTMForecaster
 from xlstm_ts.datasets.synthetic import make_sensor_stream
 from xlstm_ts.export.onnx import export_onnx
 from xlstm_ts.model import XLSTM
-from xlstm_ts.pool import StreamPool
-from xlstm_ts.streaming import StreamModel
+from xlstm_ts.streaming import StreamModel, StreamPool
 
 WINDOW = 512
 HISTORY = 576  # whole chunks of either patch

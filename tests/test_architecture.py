@@ -11,12 +11,12 @@ import xlstm_ts
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("kernels", "export", "datasets")
+PACKAGES = ("streaming", "cli")
 LEAVES = {"xlstm_ts.exceptions", "xlstm_ts.checks", "xlstm_ts.columns"}
 MODEL = {f"xlstm_ts.{name}" for name in (
     "config", "state", "scaling", "cells", "blocks", "covariates", "patches", "phases", "readings",
     "head", "model",
 )}  # fmt: skip
-STREAM = {f"xlstm_ts.stream_{name}" for name in ("columns", "readings", "states", "times")}
 OPS = {"xlstm_ts.kernels.ops", "xlstm_ts.kernels.states"}
 HEAVY = {
     "torch", "pandas", "sklearn", "scipy", "onnx", "onnxruntime", "triton", "matplotlib", "sktime",
@@ -152,70 +152,18 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         {f"xlstm_ts.{name}" for name in ("forecaster", "frames", "panels", "steps")},
         {"pandas", "sktime"},
     ),
-    "xlstm_ts.stream_times": (set(), set()),
-    "xlstm_ts.stream_columns": (
-        {"xlstm_ts.calendars", "xlstm_ts.export.contract", "xlstm_ts.stream_times"}, set(),
-    ),
-    "xlstm_ts.stream_readings": (set(), set()),
-    "xlstm_ts.stream_states": ({"xlstm_ts.export.contract"}, set()),
-    "xlstm_ts.sessions": ({"xlstm_ts.export.contract"}, {"onnxruntime"}),
-    "xlstm_ts.warming": ({"xlstm_ts.export.contract", "xlstm_ts.sessions"}, set()),
-    "xlstm_ts.snapshots": ({"xlstm_ts.export.contract", "xlstm_ts.files"}, set()),
+    # The runtime of streams, and what of the command line runs them, know neither torch nor pandas.
     "xlstm_ts.streaming": (
-        {
-            f"xlstm_ts.{name}"
-            for name in ("export.contract", "sessions", "snapshots", "warming")
-        }
-        | STREAM,
+        {f"xlstm_ts.{name}" for name in ("streaming", "calendars", "export.contract", "files")},
+        {"onnxruntime"},
+    ),
+    "xlstm_ts.cli": (
+        {f"xlstm_ts.{name}" for name in ("cli", "export.contract", "streaming")} | {"xlstm_ts"},
         set(),
     ),
-    "xlstm_ts.pool_keys": (set(), set()),
-    "xlstm_ts.pool_inputs": ({"xlstm_ts.export.contract"} | STREAM, set()),
-    "xlstm_ts.slots": ({"xlstm_ts.export.contract", "xlstm_ts.sessions"} | STREAM, set()),
-    "xlstm_ts.pool": (
-        {
-            f"xlstm_ts.{name}"
-            for name in (
-                "export.contract", "pool_inputs", "pool_keys", "slots", "snapshots", "streaming",
-            )
-        }
-        | STREAM,
-        set(),
-    ),
-    "xlstm_ts.unix": (set(), set()),
-    "xlstm_ts.stopping": (set(), set()),
-    "xlstm_ts.lines": ({"xlstm_ts.stopping"}, set()),
-    "xlstm_ts.feeds": (
-        {"xlstm_ts.export.contract", "xlstm_ts.stream_times", "xlstm_ts.unix"}, set(),
-    ),
-    "xlstm_ts.alerts": ({"xlstm_ts.export.contract"}, set()),
-    "xlstm_ts.serving": (
-        {f"xlstm_ts.{name}" for name in ("alerts", "feeds", "pool", "streaming")}, set(),
-    ),
-    "xlstm_ts.writers": (
-        {"xlstm_ts.alerts", "xlstm_ts.export.contract", "xlstm_ts.serving"}, set(),
-    ),
-    "xlstm_ts.pipes": (
-        {
-            f"xlstm_ts.{name}"
-            for name in ("feeds", "lines", "serving", "stopping", "streaming", "writers")
-        },
-        set(),
-    ),
-    "xlstm_ts.mqtt_link": ({"xlstm_ts.stopping"}, set()),
-    "xlstm_ts.mqtt": (
-        {
-            f"xlstm_ts.{name}"
-            for name in ("feeds", "mqtt_link", "serving", "stopping", "streaming", "writers")
-        },
-        set(),
-    ),
-    "xlstm_ts.cli_stream": ({"xlstm_ts.pipes", "xlstm_ts.mqtt", "xlstm_ts.mqtt_link"}, set()),
-    "xlstm_ts.inspection": (
-        {"xlstm_ts.export.contract", "xlstm_ts.feeds", "xlstm_ts.streaming"}, set(),
-    ),
-    "xlstm_ts.modelling": (
-        {f"xlstm_ts.{name}" for name in ("export.onnx", "files", "forecaster", "tables")},
+    "xlstm_ts.cli.tables": ({"xlstm_ts.cli.unix"}, {"pandas"}),
+    "xlstm_ts.cli.modelling": (
+        {f"xlstm_ts.{name}" for name in ("cli.tables", "export.onnx", "files", "forecaster")},
         {"pandas"},
     ),
     "xlstm_ts.export.contract": (set(), set()),
@@ -265,7 +213,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         {"onnx", "sklearn", "torch"},
     ),
 }  # fmt: skip
-UNBOUND = {"xlstm_ts", "xlstm_ts.cli", "xlstm_ts.demo", "xlstm_ts.__main__"}
+UNBOUND = {"xlstm_ts", "xlstm_ts.cli.demo", "xlstm_ts.__main__"}
 
 
 def modules() -> dict[str, Path]:
@@ -273,6 +221,10 @@ def modules() -> dict[str, Path]:
     found["xlstm_ts"] = found.pop("xlstm_ts.__init__")
     for room in ROOMS:
         found |= {f"xlstm_ts.{room}.{path.stem}": path for path in (ROOT / room).glob("*.py")}
+    for name in PACKAGES:
+        files = {path.stem: path for path in (ROOT / "xlstm_ts" / name).glob("*.py")}
+        found[f"xlstm_ts.{name}"] = files.pop("__init__")
+        found |= {f"xlstm_ts.{name}.{stem}": path for stem, path in files.items()}
     return found
 
 

@@ -1,0 +1,288 @@
+"""What is fed to a stream as text: a line of JSON or a row of CSV becomes a reading.
+
+A JSON line is an object with a number for each channel and each covariate by name, null where it
+is missing. It may have a time, a key that names the stream, what is static of that, and "future":
+{column: [one number for each of the next readings]} for the columns that are known ahead. A row of
+CSV has the same by the names in the header, but nothing ahead. An empty cell is missing.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from xlstm_ts.cli.unix import unix_unit
+from xlstm_ts.exceptions import StreamError
+from xlstm_ts.export.contract import Contract
+from xlstm_ts.streaming.times import Time
+
+TIME = "time"  # the field of the time, unless another is named
+FUTURE = "future"
+MISSING = {"", "na", "nan", "none", "null"}
+Key = str | int
+
+
+class Reading(NamedTuple):
+    """One reading and all that came with it.
+
+    Attributes
+    ----------
+    key : str, int or None
+        Which stream it belongs to; None where there is one.
+    values : list of float
+        One number a channel, NaN where missing.
+    covariates : dict of str to float, or None
+        The past and known columns; None where the model has none.
+    future : mapping or None
+        What is known ahead, as it came.
+    time : Time, sequence of Time or None
+        What the stream is to be told as the time.
+    shown : object
+        The time as it came.
+    static : dict
+        What is static of its stream.
+    """
+
+    key: Key | None
+    values: list[float]
+    covariates: dict[str, float] | None
+    future: Mapping[str, Any] | None
+    time: Time | Sequence[Time] | None
+    shown: Any
+    static: dict[str, Any]
+
+
+class ReadingParser:
+    """Turns lines into readings of a model.
+
+    Parameters
+    ----------
+    contract : Contract
+        What the model takes.
+    key : str, optional
+        The field that names the stream.
+    time : str, optional
+        The field of the time, which then every reading must have. By default "time", if it is
+        there.
+    report : callable
+        Called with a sentence where a field is ignored, once for each name.
+    """
+
+    def __init__(
+        self,
+        contract: Contract,
+        *,
+        key: str | None = None,
+        time: str | None = None,
+        report: Callable[[str], None],
+    ) -> None:
+        by_role = {
+            role: [column.name for column in contract.columns if column.role == role]
+            for role in ("past", "known", "static")
+        }
+        self._channels, self._report = contract.channels, report
+        self._numbers = [*contract.channels, *by_role["past"], *by_role["known"]]
+        self._ahead, self._static = by_role["known"], dict.fromkeys(by_role["static"])
+        self._is_counted = contract.step is None
+        self._key, self._needs_time = key, time is not None
+        self._time = TIME if time is None else time
+        named = [*self._numbers, *self._static, self._time, *([FUTURE] if self._ahead else [])]
+        self._fields = {*named, *([] if key is None else [key])}
+        self._reported: set[str] = set()
+
+    def from_json(self, line: bytes | str, *, key: Key | None = None) -> Reading:
+        """Read a line of JSON; `key` names the stream where no field does.
+
+        Raises
+        ------
+        StreamError
+            Where it is no object, lacks a field, or a field is no number.
+        """
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError) as err:
+            raise StreamError(f"It is not JSON: {err}.") from err
+        if isinstance(record, int | float) and len(self._numbers) == 1:
+            record = {self._channels[0]: record}
+        if not isinstance(record, dict):
+            raise StreamError(
+                f"A reading is an object such as {self._example()}, got {_short(record)}."
+            )
+        return self._read(record, number=_number, key=key)
+
+    def from_cells(self, cells: Mapping[str, str]) -> Reading:
+        """Read a row of CSV, by the names of its columns.
+
+        Raises
+        ------
+        StreamError
+            Where a column is not there, or a cell is no number.
+        """
+        if self._ahead:
+            raise StreamError(
+                f"The model is told {', '.join(self._ahead)} of the next readings, which a row of "
+                "CSV has no room for: give JSON lines."
+            )
+        return self._read(cells, number=_cell, key=None)
+
+    def check_header(self, names: Sequence[str]) -> None:
+        """Refuse a first line that cannot be the header of such rows.
+
+        Raises
+        ------
+        StreamError
+            Where it does not name all that is needed.
+        """
+        lacking = self._lacking(names)
+        if lacking:
+            raise StreamError(
+                f"The first line is taken for the header of a CSV, and lacks {', '.join(lacking)}; "
+                f"it has {', '.join(names)}. JSON lines are objects such as {self._example()}."
+            )
+
+    def _read(
+        self,
+        record: Mapping[str, Any],
+        *,
+        number: Callable[[str, Any], float],
+        key: Key | None,
+    ) -> Reading:
+        self._check_fields(record)
+        numbers = {name: number(name, record[name]) for name in self._numbers}
+        values = [numbers.pop(channel) for channel in self._channels]
+        shown = record.get(self._time)
+        return Reading(
+            key=key if self._key is None else _key(self._key, record[self._key]),
+            values=values,
+            covariates=numbers or None,
+            future=self._future(record) if self._ahead else None,
+            time=None if self._is_counted or shown in (None, "") else _time(shown),
+            shown=None if shown == "" else shown,
+            static={name: record[name] for name in self._static if name in record},
+        )
+
+    def _check_fields(self, record: Mapping[str, Any]) -> None:
+        lacking = self._lacking(record)
+        if lacking:
+            raise StreamError(
+                f"The reading lacks {', '.join(lacking)}; a number that is not known is null or an "
+                "empty cell."
+            )
+        for name in record.keys() - self._fields - self._reported:
+            self._reported.add(name)
+            self._report(f"field {name!r} is ignored: the model knows no such column.")
+
+    def _lacking(self, names: Collection[str]) -> list[str]:
+        needed = [*self._numbers, *([] if self._key is None else [self._key])]
+        if self._needs_time:
+            needed.append(self._time)
+        return [name for name in needed if name not in names]
+
+    def _future(self, record: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        future = record.get(FUTURE)
+        if future is not None and not isinstance(future, dict):
+            raise StreamError(
+                f"`future` is an object with a list of numbers for {', '.join(self._ahead)}, got "
+                f"{_short(future)}."
+            )
+        return future
+
+    def _example(self) -> str:
+        return json.dumps(dict.fromkeys(self._numbers, 0.5))
+
+
+class CsvRows:
+    """Rows of CSV under one header.
+
+    Parameters
+    ----------
+    header : bytes
+        The first line.
+
+    Raises
+    ------
+    StreamError
+        Where a name is there twice, or is empty.
+    """
+
+    def __init__(self, header: bytes) -> None:
+        self.names = [name.strip() for name in _cells(header)]
+        if len(set(self.names)) < len(self.names) or "" in self.names:
+            raise StreamError(
+                f"The header must name each column once, got {', '.join(map(repr, self.names))}."
+            )
+
+    def read(self, line: bytes) -> dict[str, str]:
+        """Return the cells of a row by name.
+
+        Raises
+        ------
+        StreamError
+            Where there are more or fewer than the header has.
+        """
+        cells = _cells(line)
+        if len(cells) != len(self.names):
+            raise StreamError(f"The row has {len(cells)} cells, the header {len(self.names)}.")
+        return dict(zip(self.names, cells, strict=True))
+
+
+def _cells(line: bytes) -> list[str]:
+    try:
+        return next(csv.reader([line.decode("utf-8-sig")], strict=True), [])
+    except (UnicodeDecodeError, csv.Error) as err:
+        raise StreamError(f"It is not a row of comma-separated values in UTF-8: {err}.") from err
+
+
+def _number(name: str, value: Any) -> float:
+    if value is None:
+        return np.nan
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise StreamError(f"{name} must be a number or null, got {_short(value)}.")
+    try:
+        return float(value)
+    except OverflowError as err:
+        raise StreamError(f"{name} is beyond float32; give null.") from err
+
+
+def _cell(name: str, text: str) -> float:
+    if text.strip().lower() in MISSING:
+        return np.nan
+    try:
+        return float(text)
+    except ValueError as err:
+        raise StreamError(f"{name} must be a number or empty, got {text!r}.") from err
+
+
+def _key(name: str, value: Any) -> Key:
+    if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
+        raise StreamError(f"The key {name} must be a text or an integer, got {_short(value)}.")
+    return value
+
+
+def _time(value: Any) -> Time | list[Time]:
+    """Return a time that came as text or as unix time, or a list of them."""
+    if isinstance(value, list):
+        return [time for one in value if not isinstance(time := _time(one), list)]
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            text: str = value.strip()
+            # Python 3.10 reads no Z.
+            return text[:-1] + "+00:00" if text[-1:] in ("Z", "z") else text
+    unit = unix_unit(value, value) if isinstance(value, int | float) else None
+    if unit is None:
+        raise StreamError(
+            f"The time must be such as 2026-01-31T12:00 or unix time, got {_short(value)}."
+        )
+    nanoseconds = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}[unit[0]]
+    return np.datetime64(round(value * nanoseconds), "ns")
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

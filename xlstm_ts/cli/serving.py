@@ -1,0 +1,166 @@
+"""Readings in, forecasts and alerts out, of one stream or of many by key."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from xlstm_ts.cli.alerts import Alert, BandRule
+from xlstm_ts.cli.feeds import Key, Reading
+from xlstm_ts.exceptions import StreamError
+from xlstm_ts.streaming import Stream, StreamModel, StreamOutput, StreamPool
+
+
+class Served(NamedTuple):
+    """What a reading gave.
+
+    Attributes
+    ----------
+    reading : Reading
+        The reading.
+    output : StreamOutput
+        The forecast of the next ones.
+    alerts : list of Alert
+        What is out of the ordinary in this one.
+    """
+
+    reading: Reading
+    output: StreamOutput
+    alerts: list[Alert]
+
+
+class Server:
+    """The streams of one model, as many as there are keys.
+
+    Parameters
+    ----------
+    model : StreamModel
+        The loaded graph.
+    is_keyed : bool
+        Whether readings name their stream.
+    static : mapping, optional
+        What is static of the stream, or of those whose readings do not say.
+    margin : float, optional
+        Alert readings that lie so many widths of their band outside of it; None alerts nothing.
+    """
+
+    def __init__(
+        self,
+        model: StreamModel,
+        *,
+        is_keyed: bool,
+        static: Mapping[str, Any] | None = None,
+        margin: float | None = None,
+    ) -> None:
+        self._rule = None if margin is None else BandRule(model.contract, margin=margin)
+        self._given = dict(static or {})
+        self._statics: dict[Key | None, dict[str, Any]] = {}
+        self._has_columns = bool(model.contract.columns)
+        self._streams: Stream | StreamPool = (
+            StreamPool(model, static=self._statics)
+            if is_keyed
+            else model.create_stream(static=self._given or None)
+        )
+
+    @property
+    def streams(self) -> int:
+        """How many streams there are."""
+        return len(self._streams) if isinstance(self._streams, StreamPool) else 1
+
+    def serve(self, readings: Sequence[Reading]) -> list[Served | StreamError]:
+        """Take readings in their order; return what each gave, or why it cannot be used.
+
+        Of many streams those that come are advanced together, each key once at a time. The same
+        calls give the same bits.
+        """
+        if isinstance(self._streams, Stream):
+            return [self._serve_one(self._streams, reading) for reading in readings]
+        return [
+            served
+            for together in _each_key_once(readings)
+            for served in self._serve_together(self._streams, together)
+        ]
+
+    def snapshot(self, path: str | os.PathLike[str], *, offset: Mapping[str, Any]) -> None:
+        """Write all that is needed to go on, with how far the input was read."""
+        alerts = None if self._rule is None else self._rule.state()
+        self._streams.snapshot(path, offset={**offset, "alerts": alerts})
+
+    def restore(self, path: str | os.PathLike[str]) -> dict[str, Any]:
+        """Go on from a snapshot; return its offset.
+
+        Raises
+        ------
+        StreamError
+            Where it is damaged, of another model, or not written by a `Server`.
+        """
+        offset = self._streams.restore(path)
+        if not isinstance(offset, dict) or "alerts" not in offset:
+            raise StreamError(
+                f"{os.fspath(path)} was not written by the command `stream`: give another file."
+            )
+        if self._rule is not None:
+            self._rule.restore(offset["alerts"] or [])
+        return {name: value for name, value in offset.items() if name != "alerts"}
+
+    def _serve_one(self, stream: Stream, reading: Reading) -> Served | StreamError:
+        try:
+            output = stream.step(
+                reading.values, reading.covariates, reading.future, time=reading.time
+            )
+        except StreamError as err:
+            return err
+        return self._judged(reading, output)
+
+    def _serve_together(
+        self, pool: StreamPool, readings: Sequence[Reading]
+    ) -> list[Served | StreamError]:
+        try:
+            outputs = self._step(pool, readings)
+        except StreamError as err:
+            if len(readings) == 1:
+                return [err]
+            # One cannot be used, and the pool is as before: take them one by one.
+            return [self._serve_together(pool, [reading])[0] for reading in readings]
+        return [self._judged(reading, outputs[reading.key]) for reading in readings]
+
+    def _step(self, pool: StreamPool, readings: Sequence[Reading]) -> dict[Any, StreamOutput]:
+        for reading in readings:
+            if reading.key not in pool:
+                self._statics[reading.key] = {**self._given, **reading.static}
+        told = {one.key: one.time for one in readings if one.time is not None}
+        outputs = pool.step(
+            {one.key: one.values for one in readings},
+            covariates=_by_key(readings, "covariates") if self._has_columns else None,
+            future=_by_key(readings, "future") if self._has_columns else None,
+            time=told or None,
+        )
+        self._statics.clear()  # a pool looks them up when a key joins
+        return outputs
+
+    def _judged(self, reading: Reading, output: StreamOutput) -> Served:
+        alerts: list[Alert] = []
+        if self._rule is not None:
+            alerts = self._rule.check(reading.key, reading.values)
+            self._rule.expect(reading.key, output.quantiles)
+        return Served(reading, output, alerts)
+
+
+def _each_key_once(readings: Sequence[Reading]) -> Iterator[list[Reading]]:
+    """Cut readings, in their order, wherever a key comes again."""
+    together: list[Reading] = []
+    keys: set[Key | None] = set()
+    for reading in readings:
+        if reading.key in keys:
+            yield together
+            together, keys = [], set()
+        together.append(reading)
+        keys.add(reading.key)
+    if together:
+        yield together
+
+
+def _by_key(readings: Sequence[Reading], name: str) -> dict[Any, Any]:
+    pairs = ((one.key, getattr(one, name)) for one in readings)
+    return {key: value for key, value in pairs if value is not None}

@@ -1,0 +1,237 @@
+"""Covariates of a stream: what a step is told beside the reading, laid out for the graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from xlstm_ts.calendars import calendar_columns
+from xlstm_ts.exceptions import StreamError
+from xlstm_ts.export.contract import Contract
+from xlstm_ts.streaming.times import Told
+
+Array = NDArray[np.float32]
+Values = ArrayLike | Mapping[str, ArrayLike]
+
+
+class Beside(NamedTuple):
+    """What goes with one reading: raw values as the graph takes them, static ones aside.
+
+    Attributes
+    ----------
+    now : ndarray of float64, shape (past and known columns,)
+        At the time of the reading.
+    ahead : ndarray of float64, shape (horizon, known columns)
+        At the times of the next ones.
+    cyclic : ndarray of float64, shape (1 + horizon, fields)
+        The calendar at all of these times.
+    """
+
+    now: NDArray[np.float64]
+    ahead: NDArray[np.float64]
+    cyclic: NDArray[np.float64]
+
+
+class StreamColumns:
+    """Reads covariates, and lays them out in the two inputs of the graph.
+
+    Parameters
+    ----------
+    contract : Contract
+        What the graph says of its columns.
+
+    Attributes
+    ----------
+    statics : int
+        Static columns.
+    is_calendar : bool
+        Whether there are fields of the calendar.
+    """
+
+    def __init__(self, contract: Contract) -> None:
+        roles = [column.role for column in contract.columns]
+        self._contract = contract
+        self._names = [c.name for c in contract.columns if c.role in ("past", "known")]
+        self._known = [c.name for c in contract.columns if c.role == "known"]
+        self._statics = [column for column in contract.columns if column.role == "static"]
+        self._fields = [c.name for c in contract.columns if c.role == "cyclic"]
+        self._static = slice(len(self._names), len(roles) - len(self._fields))
+        self._cyclic = slice(len(roles) - len(self._fields), None)
+        self.statics, self.is_calendar = len(self._statics), bool(self._fields)
+
+    def empty(self, batch: int) -> tuple[Array, Array]:
+        """Return the two inputs for a batch of streams of which nothing is known yet.
+
+        Returns
+        -------
+        now, ahead : ndarray of float32, shapes (batch, columns) and (batch, horizon, columns ahead)
+            Columns as the contract has them.
+        """
+        columns = len(self._contract.columns)
+        ahead = (batch, self._contract.horizon, len(self._known) + len(self._fields))
+        return np.full((batch, columns), np.nan, np.float32), np.full(ahead, np.nan, np.float32)
+
+    def read_static(self, static: Mapping[str, Any] | None) -> Array:
+        """Return the static columns of a stream, by what is static of it.
+
+        Raises
+        ------
+        StreamError
+            Where a value is missing, unknown or no number.
+        """
+        static = dict(static) if static is not None else {}
+        self._check_static(static, {column.name for column in self._statics})
+        for name in {column.name for column in self._statics if column.category is not None}:
+            self._check_category(name, static[name])
+        row = np.empty(len(self._statics), np.float32)
+        for place, column in enumerate(self._statics):
+            value = static[column.name]
+            marked = value if column.category is None else str(value) == column.category
+            row[place] = _numbers(marked, (), called=f"static[{column.name!r}]")
+        return row
+
+    def read(self, covariates: Values | None, future: Values | None, told: Told | None) -> Beside:
+        """Read what goes with a reading.
+
+        Raises
+        ------
+        StreamError
+            Where something is missing that the model was trained with, or cannot be used.
+        """
+        horizon = self._contract.horizon
+        now = self._values(covariates, self._names, (), called="covariates")
+        ahead = self._values(future, self._known, (horizon,), called="future")
+        return Beside(now, ahead, self._calendar(told))
+
+    def lay(self, beside: Beside, now: Array, ahead: Array) -> None:
+        """Put what goes with a reading into a row of `now`, what comes after it into `ahead`."""
+        now[: len(self._names)] = beside.now
+        now[self._cyclic] = beside.cyclic[0]
+        ahead[:, : len(self._known)] = beside.ahead
+        ahead[:, len(self._known) :] = beside.cyclic[1:]
+
+    def lay_static(self, static: Array, now: Array) -> None:
+        """Put static columns, `(..., static columns)`, into `(..., columns)`."""
+        now[..., self._static] = static
+
+    def read_history(
+        self,
+        length: int,
+        covariates: Values | None,
+        future: Values | None,
+        told: NDArray[np.datetime64] | None,
+    ) -> tuple[Array, Beside]:
+        """Read what goes with many readings.
+
+        Parameters
+        ----------
+        length : int
+            Readings.
+        covariates, future
+            At their times, `(length, ...)`, and after the last of them.
+        told : ndarray of datetime64, optional
+            The times of the readings, and of those after the last where they were given.
+
+        Returns
+        -------
+        tuple of ndarray of float32 and Beside
+            Columns `(length, columns)`, static ones left open; and what goes with the last.
+
+        Raises
+        ------
+        StreamError
+            As `read`.
+        """
+        values = self._values(covariates, self._names, (length,), called="covariates")
+        ahead = self._values(future, self._known, (self._contract.horizon,), called="future")
+        last = None
+        if told is not None:
+            last = Told(told[length - 1 :] if len(told) > length else told[-1], ())
+        beside = Beside(values[-1], ahead, self._calendar(last))
+        rows = np.full((length, len(self._contract.columns)), np.nan, np.float32)
+        rows[:, : len(self._names)] = values
+        if self._fields and told is not None:
+            rows[:, self._cyclic] = calendar_columns(told[:length], self._fields)
+        return rows, beside
+
+    def _check_static(self, static: Mapping[str, Any], names: set[str]) -> None:
+        if names - static.keys():
+            raise StreamError(
+                f"The model knows each stream by {', '.join(sorted(names))}; give "
+                f"`static` with {', '.join(sorted(names - static.keys()))}."
+            )
+        if static.keys() - names:
+            unknown = ", ".join(sorted(static.keys() - names))
+            raise StreamError(f"The model has no static {unknown}; leave it out.")
+
+    def _check_category(self, name: str, value: Any) -> None:
+        known = [c.category for c in self._contract.columns if c.name == name]
+        if str(value) not in known:
+            raise StreamError(
+                f"static[{name!r}] is {value!r}, of which the model knows nothing; it knows "
+                f"{', '.join(map(str, known))}."
+            )
+
+    def _values(
+        self, given: Values | None, names: list[str], rows: tuple[int, ...], *, called: str
+    ) -> NDArray[np.float64]:
+        """Return values `(*rows, names)`, given by name or in order."""
+        shape = (*rows, len(names))
+        if not names:
+            if given is not None:
+                raise StreamError(f"The model was trained without such columns: drop `{called}`.")
+            return np.empty(shape)
+        wanted = f"{', '.join(names)}" + (f", {rows[0]} values each" if rows else "")
+        if given is None:
+            raise StreamError(f"`{called}` is missing: give {wanted}, NaN where not known.")
+        # A row of a frame goes by its names too; the times of a column are no names.
+        keys = set(given.keys()) if hasattr(given, "keys") else set()
+        if not isinstance(given, Mapping) and not keys & set(names):
+            return _numbers(given, shape, called=called, wanted=wanted)
+        if set(names) - keys:
+            lacking = ", ".join(sorted(set(names) - keys))
+            raise StreamError(f"`{called}` lacks {lacking}: give {wanted}.")
+        by_name: Any = given
+        columns = [_numbers(by_name[name], rows, called=f"{called}[{name!r}]") for name in names]
+        return np.stack(columns, -1)
+
+    def _calendar(self, told: Told | None) -> NDArray[np.float64]:
+        """Return the fields of the calendar now and at the next times, `(1 + horizon, fields)`."""
+        horizon, seconds = self._contract.horizon, self._contract.seconds
+        if not self._fields:
+            return np.empty((horizon + 1, 0))
+        if told is None:
+            raise StreamError("`time` of the reading is missing: the model goes by the calendar.")
+        times = told.wall
+        if not times.ndim:
+            if seconds is not None:
+                steps = np.arange(horizon + 1) * round(seconds * 1e3)
+                return calendar_columns(times + steps.astype("m8[ms]"), self._fields)
+            raise StreamError(
+                f"A step of {self._contract.step} has no fixed length: give as `time` those of the "
+                f"reading and of the {horizon} next ones."
+            )
+        if times.shape != (horizon + 1,):
+            raise StreamError(f"`time` is one time or {horizon + 1}, got {times.shape}.")
+        return calendar_columns(times, self._fields)
+
+
+def _numbers(
+    given: ArrayLike, shape: tuple[int, ...], *, called: str, wanted: str = "a number"
+) -> NDArray[np.float64]:
+    try:
+        if isinstance(given, np.ma.MaskedArray):
+            given = np.ma.filled(given.astype(np.float64), np.nan)
+        values = np.asarray(given, np.float64)
+    except (TypeError, ValueError) as err:
+        raise StreamError(f"`{called}` must be numbers, got {given!r}: give {wanted}.") from err
+    # A single column may come without an axis of its own.
+    if values.shape != shape and values.shape != tuple(n for n in shape if n > 1):
+        raise StreamError(f"`{called}` has shape {values.shape}, expected {shape}: give {wanted}.")
+    beyond = np.abs(values) > np.finfo(np.float32).max
+    if beyond.any():
+        raise StreamError(f"`{called}` holds {values[beyond].flat[0]}, beyond float32; give NaN.")
+    return values.reshape(shape)

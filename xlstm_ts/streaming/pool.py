@@ -1,0 +1,329 @@
+"""Pools: thousands of streams of one model, by key, advanced in batches."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from xlstm_ts.checks import check_integer
+from xlstm_ts.exceptions import StreamError
+from xlstm_ts.export.contract import Contract
+from xlstm_ts.streaming.columns import Beside, StreamColumns, Values
+from xlstm_ts.streaming.inputs import InputReader, Inputs, Times, naming
+from xlstm_ts.streaming.keys import Key, key_from_json, plain_key
+from xlstm_ts.streaming.slots import Batch, Slots
+from xlstm_ts.streaming.snapshots import Snapshot, read_snapshot, write_snapshot
+from xlstm_ts.streaming.states import checked_state
+from xlstm_ts.streaming.streams import StreamModel, StreamOutput
+from xlstm_ts.streaming.times import NEVER
+
+Array = NDArray[np.float32]
+# A batch is fastest where its states, and what the graph makes of them, stay in a cache of this
+# size. A rule and no calibration: a pool that goes on must divide its readings as it did before.
+CACHE = 2**20
+BATCH_SIZES = (8, 128)
+BYTES = 4  # a number of a state
+
+
+class StreamPool:
+    """Streams of one model by key: a call takes one reading of some of them and forecasts those.
+
+    A key joins with its first reading. Its forecasts are those of a stream of its own to the
+    rounding of float32: where a row stands in a batch may change the last bit. The same calls give
+    the same bits, in one process or with a snapshot between them. A pool is not to be shared by
+    threads.
+
+    Parameters
+    ----------
+    model : StreamModel
+        The loaded graph.
+    batch_size : int or "auto", default="auto"
+        Streams that are advanced at once, at most. "auto" is as many as have their states in 1 MiB,
+        between 8 and 128.
+    expire_after : int, timedelta or None, default=None
+        When a key that no longer comes is forgotten: where as many calls of `step` went by without
+        it, or where its last reading is longer ago by the times that `step` is told. The clock of
+        the machine has no say, so that readings which are played again give the same again. A key
+        that comes back after that begins anew. None keeps all until `drop`.
+    static : mapping, optional
+        By key, what is static of it, where the model was trained with that; looked up when a key
+        joins.
+
+    Attributes
+    ----------
+    batch_size : int
+        What "auto" stands for.
+
+    Notes
+    -----
+    Memory grows with the most keys there ever were at once, by doubling. A slot that a key left is
+    taken by the next that comes.
+
+    Examples
+    --------
+    >>> pool = StreamPool(StreamModel("model.onnx"), expire_after=1000)  # doctest: +SKIP
+    >>> outputs = pool.step({"pump 1": 20.5, "pump 2": 21.0})  # doctest: +SKIP
+    >>> outputs["pump 1"].forecast  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        model: StreamModel,
+        *,
+        batch_size: int | Literal["auto"] = "auto",
+        expire_after: int | timedelta | None = None,
+        static: Mapping[Any, Mapping[str, Any]] | None = None,
+    ) -> None:
+        contract = model.contract
+        self.batch_size = _batch_size(batch_size, contract)
+        self._limit = _limit(expire_after)
+        self._by_time = isinstance(expire_after, timedelta)
+        self._statics: Mapping[Any, Mapping[str, Any]] = {} if static is None else static
+        self._contract, self._columns = contract, StreamColumns(contract)
+        self._reader = InputReader(contract, self._columns)
+        self._slots = Slots(contract, statics=self._columns.statics)
+        self._batch = Batch(model.session, contract, self._columns, size=self.batch_size)
+        self._places: dict[Key, int] = {}
+        self._calls, self._now = 0, NEVER
+        self._oldest = NEVER  # no key was heard before that
+
+    def __len__(self) -> int:
+        """Return how many keys there are."""
+        return len(self._places)
+
+    def __contains__(self, key: object) -> bool:
+        """Return whether there is a state of this key."""
+        return key in self._places
+
+    def __iter__(self) -> Iterator[Key]:
+        """Iterate over the keys, in the order in which they joined."""
+        return iter(self._places)
+
+    def step(
+        self,
+        readings: Mapping[Any, ArrayLike],
+        *,
+        covariates: Mapping[Any, Values] | None = None,
+        future: Mapping[Any, Values] | None = None,
+        time: Times | Mapping[Any, Times] | None = None,
+    ) -> dict[Any, StreamOutput]:
+        """Take one reading of each key that has one, and forecast the next ones of these.
+
+        Parameters
+        ----------
+        readings : mapping
+            By key, a reading as `Stream.step` takes it. Keys are texts, integers, or tuples of
+            these. A key that is left out stays as it is.
+        covariates, future : mapping, optional
+            By key, what `Stream.step` takes beside a reading.
+        time : str, datetime or datetime64, or mapping, optional
+            The time of all these readings, or by key that of each. Also needed where keys expire
+            by time.
+
+        Returns
+        -------
+        dict
+            By key, in the order of `readings`: fresh arrays that later steps leave alone.
+
+        Raises
+        ------
+        StreamError
+            Where a reading, or what goes with it, cannot be used. The message names the key; the
+            whole pool is as before, so leave that reading out and call again.
+        """
+        inputs = self._reader.read(
+            readings, covariates=covariates, future=future, time=time, last=self._last
+        )
+        if self._by_time and time is None:
+            raise StreamError("`time` is missing: keys of this pool expire by it.")
+        calls, now = self._calls + 1, max([self._now, *inputs.moments])
+        stale = self._stale(calls=calls, now=now)
+        joining = {
+            plain_key(key): self._static(key)
+            for key in readings
+            if key not in self._places or key in stale
+        }
+        # Nothing can be refused from here on.
+        self._calls, self._now = calls, now
+        for key in stale:
+            self.drop(key)
+        for key, static in joining.items():
+            self._places[key] = self._slots.take(static)
+        places = np.array([self._places[key] for key in readings], np.int64)
+        self._note(places, inputs.moments)
+        return dict(zip(readings, self._advance(places, inputs), strict=True))
+
+    def state(self, key: object) -> dict[str, Array]:
+        """Return a copy of the state of a key, as `Stream.state` has it."""
+        place = self._place(key)
+        return {
+            described.name: array[place].reshape(described.shape).copy()
+            for described, array in zip(self._contract.state, self._slots.state, strict=True)
+        }
+
+    def set_state(self, key: object, state: Mapping[str, ArrayLike]) -> None:
+        """Let a key, there or not, go on from a state of a stream, such as one that was warmed up.
+
+        Raises
+        ------
+        StreamError
+            Where the state is not one of the model; nothing is then changed.
+        """
+        checked = checked_state(state, self._contract)
+        if key not in self._places:
+            static = self._static(key)
+            self._places[plain_key(key)] = self._slots.take(static)
+        place = self._place(key)
+        self._slots.fill(place, checked)
+        self._slots.heard[place] = self._calls, self._now
+
+    def reset(self, key: object) -> None:
+        """Forget the readings of a key: its next one is the first."""
+        self._slots.reset(self._place(key))
+
+    def drop(self, key: object) -> None:
+        """Forget a key; should it come again, it joins as a new one."""
+        self._slots.leave(self._place(key))
+        del self._places[plain_key(key)]
+
+    def snapshot(self, path: str | os.PathLike[str], *, offset: Any = None) -> None:
+        """Write all states to one file, whole or not at all; the module `snapshots` says when.
+
+        Parameters
+        ----------
+        path : path-like
+            Where to; a file that is there is replaced.
+        offset : optional
+            How far the source was read, or whatever else a later process must know: any JSON
+            value.
+
+        Raises
+        ------
+        StreamError
+            Where JSON cannot hold the offset.
+        """
+        content = {"keys": [*self._places], "calls": self._calls, "now": self._now}
+        places = [*self._places.values()]
+        arrays = {
+            name: array[places] for name, array in _arrays(self._slots, self._contract).items()
+        }
+        snapshot = Snapshot(offset, content, arrays)
+        write_snapshot(path, snapshot, contract=self._contract, kind="pool")
+
+    def restore(self, path: str | os.PathLike[str]) -> Any:
+        """Go on from a snapshot in place of what is here, to the bit; return its offset.
+
+        To the bit where `batch_size` is what it was, as it is by default.
+
+        Raises
+        ------
+        StreamError
+            Where the file is damaged, or of another model; the pool is then as before.
+        FileNotFoundError
+            Where there is no file.
+        """
+        offset, content, arrays = read_snapshot(path, contract=self._contract, kind="pool")
+        slots = Slots(self._contract, statics=self._columns.statics)
+        keys = [key_from_json(key) for key in content["keys"]]
+        nothing = np.zeros(self._columns.statics, np.float32)
+        places = {key: slots.take(nothing) for key in keys}
+        for name, array in _arrays(slots, self._contract).items():
+            array[[*places.values()]] = arrays[name]
+        self._slots, self._places = slots, places
+        self._calls, self._now, self._oldest = content["calls"], content["now"], NEVER
+        return offset
+
+    def _advance(self, places: NDArray[np.int64], inputs: Inputs) -> list[StreamOutput]:
+        """Run the graph over the streams at these places, a batch after the other."""
+        outputs, batch = [], self._batch
+        for start in range(0, len(places), self.batch_size):
+            part = slice(start, start + self.batch_size)
+            batch.reading[: len(places[part])] = inputs.values[part]
+            self._lay(inputs.columns[part], places[part])
+            quantiles = batch.advance(self._slots, places[part])
+            points = quantiles[..., self._contract.median]
+            # Each its own: who keeps one does not keep those of the whole batch.
+            outputs += [
+                StreamOutput(point.copy(), levels.copy())
+                for point, levels in zip(points, quantiles, strict=True)
+            ]
+        return outputs
+
+    def _lay(self, columns: list[Beside], places: NDArray[np.int64]) -> None:
+        """Put what goes with the readings where the graph looks for it."""
+        if not columns:
+            return
+        now, ahead = self._batch.now[: len(columns)], self._batch.ahead[: len(columns)]
+        self._columns.lay_static(self._slots.static[places], now)
+        for row, beside in enumerate(columns):
+            self._columns.lay(beside, now[row], ahead[row])
+
+    def _note(self, places: NDArray[np.int64], moments: list[int]) -> None:
+        """Note when the streams at these places were heard."""
+        self._slots.heard[places, 0] = self._calls
+        if moments:
+            self._slots.last[places] = self._slots.heard[places, 1] = moments
+            if self._by_time:  # a reading may come late, and is then the first to be too old
+                self._oldest = min(self._oldest, *moments)
+
+    def _stale(self, *, calls: int, now: int) -> set[Key]:
+        """Return the keys that are to be forgotten by then."""
+        if self._limit is None:
+            return set()
+        least = (now if self._by_time else calls) - self._limit
+        if self._oldest >= least:
+            return set()
+        heard = self._slots.heard[:, int(self._by_time)]
+        is_stale = (heard > NEVER) & (heard < least)
+        fresh = heard[heard >= least]
+        self._oldest = int(fresh.min()) if fresh.size else least
+        if not is_stale.any():
+            return set()
+        return {key for key, place in self._places.items() if is_stale[place]}
+
+    def _last(self, key: object) -> int:
+        """Return the moment that the next reading of a key must be after."""
+        place = self._places.get(key)  # type: ignore[call-overload]  # any key may be asked for
+        return NEVER if place is None else int(self._slots.last[place])
+
+    def _place(self, key: object) -> int:
+        if key not in self._places:
+            raise StreamError(f"The pool has no key {key!r}.")
+        return self._places[plain_key(key)]
+
+    def _static(self, key: object) -> Array:
+        with naming(key):
+            return self._columns.read_static(self._statics.get(key))
+
+
+def _arrays(slots: Slots, contract: Contract) -> dict[str, NDArray[Any]]:
+    """Return by name what a snapshot keeps of each slot."""
+    state = {one.name: array for one, array in zip(contract.state, slots.state, strict=True)}
+    return {**state, "static": slots.static, "last": slots.last, "heard": slots.heard}
+
+
+def _batch_size(given: int | Literal["auto"], contract: Contract) -> int:
+    if given == "auto":
+        numbers = sum(math.prod(described.shape) for described in contract.state)
+        least, most = BATCH_SIZES
+        return min(max(CACHE // (numbers * BYTES), least), most)
+    check_integer("batch_size", given, least=1)
+    return int(given)
+
+
+def _limit(expire_after: int | timedelta | None) -> int | None:
+    """Return after how many calls, or microseconds, a key is forgotten."""
+    if expire_after is None:
+        return None
+    if isinstance(expire_after, timedelta):
+        if expire_after <= timedelta(0):
+            raise ValueError(f"`expire_after` must be above 0, got {expire_after}.")
+        return expire_after // timedelta(microseconds=1)
+    check_integer("expire_after", expire_after, least=1)
+    return int(expire_after)
