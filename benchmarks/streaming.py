@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import argparse
 import resource
+import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -39,8 +41,10 @@ WALL, CPU = 0, 1
 BATCHES = (1, 8, 16, 32, 64, 128)
 KEYS = 256
 QUIET = 10
-# Bars: microseconds of Python in a step, the share of a stream's step in a pool, MiB.
-ADDED, SHARE, GROWTH = 10.0, 0.35, 2.0
+STATUS = "/proc/self/statm"
+# Bars: microseconds of Python in a step, the share of a stream's step in a pool, MiB, readings.
+ADDED, SHARE, GROWTH, FLOW = 10.0, 0.35, 2.0, 40_000.0
+READINGS = make_sensor_stream(2000, random_state=0).readings.iloc[:, 0]
 
 
 def main() -> int:
@@ -72,8 +76,8 @@ def main() -> int:
             f"{name} Stream.step adds to its graph µs", (quiet[0] - quiet[1]) * 1e6, most=most
         )
         _report_pool(report, name, model, rounds=rounds // 4, most=SHARE if patch == 1 else None)
-        if patch == 1:
-            _report_flow(report, model, calls=60 if options.quick else 200)
+    for width, least in ((64, None), (32, FLOW)):
+        _report_flow(report, width=width, calls=60 if options.quick else 200, least=least)
     return report.finish(check=options.check)
 
 
@@ -86,21 +90,20 @@ def _ratio(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
     return float(np.median(np.median(one[CPU], axis=1) / np.median(other[CPU], axis=1)))
 
 
+def _fitted(**options: int) -> XLSTMForecaster:
+    forecaster = XLSTMForecaster(
+        24, context_length=96, max_steps=5, random_state=0, device="cpu", **options
+    )
+    return forecaster.fit(READINGS)
+
+
 def _measure(
     patch: int, *, rounds: int, report: Report
 ) -> tuple[dict[str, NDArray[np.float64]], StreamModel]:
     """Return the seconds of each way, `(2, rounds, runs in a round)`, and the graph."""
-    y = make_sensor_stream(2000, random_state=0).readings.iloc[:, 0]
-    forecaster = XLSTMForecaster(
-        24,
-        patch_length=patch,
-        context_length=96,
-        max_steps=5,
-        random_state=0,
-        device="cpu",
-    ).fit(y)
+    forecaster = _fitted(patch_length=patch)
     model = forecaster.model_.eval()
-    values = y.to_numpy(np.float32)
+    values = READINGS.to_numpy(np.float32)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         step_file, warm_up_file = folder / "model.onnx", folder / "warmup.onnx"
@@ -109,6 +112,7 @@ def _measure(
         stream, stepped = (graph.create_stream() for _ in range(2))
         warmed = StreamModel(step_file, warm_up=warm_up_file).create_stream()
         peers = _bound_peers(model, folder, report=report)
+        _report_size(report, f"patch {patch}", step_file)
     numbers = values.tolist()
     windows = torch.as_tensor(values[:WINDOW])[None, :, None]
     readings = torch.as_tensor(values)[:, None, None]
@@ -153,6 +157,30 @@ def _bound_peers(
     return {peer: bound(file) for peer, file in files.items()}
 
 
+def _report_size(report: Report, name: str, file: Path) -> None:
+    """Report the size of the file, and the memory of a process that streams beside torch's."""
+    report.add(f"{name} file kB", file.stat().st_size / 1e3)
+    streams = f"""
+        from xlstm_ts.streaming import StreamModel
+        stream = StreamModel({str(file)!r}).create_stream()
+        for _ in range(100):
+            stream.step(1.0)
+    """
+    ours, theirs = _memory_of(streams), _memory_of("import torch")
+    report.add(f"{name} resident MiB of a process that streams", ours)
+    report.add("resident MiB of a process that has imported torch", theirs)
+
+
+def _memory_of(code: str) -> float:
+    """Return the resident MiB of a fresh process after it has run some code; NaN without /proc."""
+    end = f"print(open('{STATUS}').read().split()[1])"
+    run = [sys.executable, "-c", f"{textwrap.dedent(code)}\n{end}"]
+    if not Path(STATUS).exists():
+        return float("nan")
+    pages = subprocess.run(run, check=True, capture_output=True, text=True).stdout
+    return int(pages) * resource.getpagesize() / 2**20
+
+
 def _report_pool(
     report: Report, name: str, model: StreamModel, *, rounds: int, most: float | None
 ) -> None:
@@ -174,29 +202,32 @@ def _report_pool(
     report.add(f"{name} pool, best batch, a reading / Stream.step", medians[best], most=most)
 
 
-def _report_flow(report: Report, model: StreamModel, *, calls: int) -> None:
+def _report_flow(report: Report, *, width: int, calls: int, least: float | None) -> None:
     """Report throughput and memory while a thousand keys come and go, five a call."""
+    with tempfile.TemporaryDirectory() as folder:
+        export_onnx(_fitted(patch_length=1, d_model=width), Path(folder) / "model.onnx")
+        model = StreamModel(Path(folder) / "model.onnx")
     pool, rng = StreamPool(model, expire_after=20), np.random.default_rng(0)
-    start, before, count = time.perf_counter(), 0.0, 0
+    start, before, count = time.process_time(), 0.0, 0
     for call in range(calls):
         if call == calls // 2:
             before = _resident()
         keys = 5 * call + rng.permutation(1000)[:500]
         count += len(pool.step(dict(zip(keys.tolist(), rng.standard_normal(500), strict=True))))
-    seconds = time.perf_counter() - start
-    report.add("readings of keys that come and go", count)
-    report.add("keys at the end", len(pool))
-    report.add("readings a second", count / seconds)
-    report.add("resident MiB after the first half", before)
-    report.add("resident MiB that the second half adds", _resident() - before, most=GROWTH)
+    seconds, name = time.process_time() - start, f"width {width}"
+    report.add(f"{name} readings of keys that come and go", count)
+    report.add(f"{name} keys at the end", len(pool))
+    report.add(f"{name} readings in a second of the processor", count / seconds, least=least)
+    report.add(f"{name} resident MiB after the first half", before)
+    growth = _resident() - before
+    report.add(f"{name} resident MiB that the second half adds", growth, most=GROWTH)
 
 
 def _resident() -> float:
     """Return the memory of this process in MiB; NaN where the system has no /proc."""
-    path = Path("/proc/self/statm")
-    if not path.exists():
+    if not Path(STATUS).exists():
         return float("nan")
-    return int(path.read_text().split()[1]) * resource.getpagesize() / 2**20
+    return int(Path(STATUS).read_text().split()[1]) * resource.getpagesize() / 2**20
 
 
 def _seconds(run: Callable[[int], object], t: int) -> tuple[float, float]:
