@@ -115,7 +115,7 @@ class _ChunkGraph:
             scaled = g("Mul", g("Div", deviations, scale), marks)
         forecast = write_head(g, self.model.head, x, scaled=scaled, columns=self._columns)
         mean = g("Sub", value, deviation)
-        return write_raw(g, config, forecast, mean=mean, scale=scale, unit=self._units.unit)
+        return write_raw(g, config, forecast, mean=mean, scale=scale, units=self._units)
 
     def _blocks(self, x: str, present: str, absent: str) -> str:
         """Write the blocks; of the last one only the newest token goes on, `(S, E)`."""
@@ -139,7 +139,7 @@ class _ChunkGraph:
     def _read(self) -> tuple[str, str]:
         """Write readings in units of their channel, zero where missing, and marks, `(B, C, L)`."""
         g, units = self.g, self._units
-        value = write_reading(g, self.config, self._readings, unit=units.unit)
+        value = write_reading(g, self.config, self._readings, units=units)
         value = g("Transpose", value, perm=[0, 2, 1])
         off = g("Abs", g("Sub", value, units.center[:, None]))
         observed = g("Less", off, FARTHEST * units.spread[:, None])  # false for NaN

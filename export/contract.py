@@ -40,7 +40,7 @@ from typing import Any
 
 from xlstm_ts.columns import Column
 
-VERSION = 1
+VERSION = 2
 METADATA_KEY = "xlstm_ts"
 READING = "reading"
 READINGS = "readings"
@@ -104,7 +104,6 @@ class Contract:
         What the large matrices are stored as: "float32", "float16" or "int8".
     weights_error : float or None
         What rounding them costs in the forecast, in units of a channel's scale; None in float32.
-
     chunk : int or None
         Readings that a call of a warm-up graph takes; None for a step graph.
     version : int
@@ -125,7 +124,6 @@ class Contract:
     transform: str | None = None
     weights: str = "float32"
     weights_error: float | None = None
-
     chunk: int | None = None
     version: int = VERSION
 

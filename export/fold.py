@@ -48,11 +48,15 @@ class ChannelUnits(NamedTuple):
         by it costs no digit.
     center, spread : ndarray
         Those of the model, in this unit.
+    level : ndarray
+        With a transform, what readings are divided by before the logarithm: that of a level of
+        thousands would leave few digits of float32 to a spread of percents.
     """
 
     unit: Weights
     center: Weights
     spread: Weights
+    level: Weights
 
 
 class MLSTMWeights(NamedTuple):
@@ -120,9 +124,13 @@ def weights_hash(model: XLSTM) -> str:
 def channel_units(model: XLSTM) -> ChannelUnits:
     """Return the units of the channels of a model."""
     center, spread = (array(part) for part in (model.center, model.spread))
+    level = np.ones_like(center)
+    if model.config.transform is not None:
+        level = np.exp(center).astype(np.float32).astype(np.float64)  # as the graph holds it
+        center = center - np.log(level)
     exponents = np.clip(np.round(np.log2(spread)), *UNIT_EXPONENTS)
     unit = np.where(np.abs(exponents) <= PLAIN_EXPONENTS, 1.0, np.exp2(exponents))
-    return ChannelUnits(unit, center / unit, spread / unit)
+    return ChannelUnits(unit, center / unit, spread / unit, level)
 
 
 def fold_embedding(model: XLSTM) -> Affine:

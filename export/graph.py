@@ -148,7 +148,7 @@ class _StepGraph:
     def build(self, reading: str) -> str:
         """Write the whole step; return the name of the forecast `(B, horizon, C, Q)`."""
         g, config = self.g, self.config
-        reading = write_reading(g, config, reading, unit=self._units.unit)
+        reading = write_reading(g, config, reading, units=self._units)
         if config.n_columns:
             self._columns = ColumnNodes(g, self.model)
         value, observed = self._read(reading)
@@ -170,7 +170,7 @@ class _StepGraph:
                 x = self._slstm_block(f"block{j}", cast("SLSTMBlock", block), x, tokens=tokens)
         forecast = write_head(g, self.model.head, x, scaled=scaled, columns=self._columns)
         mean = g("Sub", value, deviation)
-        return write_raw(g, config, forecast, mean=mean, scale=scale, unit=self._units.unit)
+        return write_raw(g, config, forecast, mean=mean, scale=scale, units=self._units)
 
     def _carry(
         self,

@@ -8,13 +8,12 @@ Letters of shapes as in `graph`.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import nn
 
 from xlstm_ts.config import OFFSETS, XLSTMConfig
 from xlstm_ts.export.builder import Builder
 from xlstm_ts.export.columns import ColumnNodes
-from xlstm_ts.export.fold import array
+from xlstm_ts.export.fold import ChannelUnits, array
 from xlstm_ts.head import ForecastHead
 
 
@@ -46,17 +45,16 @@ def write_head(
     return g("Add", forecast, _linear_path(g, head, scaled, head.linear_path))
 
 
-def write_reading(
-    g: Builder, config: XLSTMConfig, reading: str, *, unit: NDArray[np.float64]
-) -> str:
+def write_reading(g: Builder, config: XLSTMConfig, reading: str, *, units: ChannelUnits) -> str:
     """Write raw readings `(..., C)` on the scale of the model, in units of their channels.
 
     What has no logarithm becomes NaN or infinite, and so missing.
     """
     if config.transform is not None:
         offset = np.float32(OFFSETS[config.transform])
-        reading = g("Log", g("Add", reading, offset) if offset else reading)
-    return reading if (unit == 1).all() else g("Mul", reading, 1 / unit)
+        shifted = g("Add", reading, offset) if offset else reading
+        reading = g("Log", g("Mul", shifted, 1 / units.level))
+    return reading if (units.unit == 1).all() else g("Mul", reading, 1 / units.unit)
 
 
 def write_raw(
@@ -66,7 +64,7 @@ def write_raw(
     *,
     mean: str,
     scale: str,
-    unit: NDArray[np.float64],
+    units: ChannelUnits,
 ) -> str:
     """Write a forecast in raw units, with the transform undone.
 
@@ -80,18 +78,18 @@ def write_raw(
         Scaled quantiles `(B, horizon, C, Q)`.
     mean, scale : str
         What is in force, in units of the channels: C values a stream.
-    unit : ndarray of float64, shape (C,)
+    units : ChannelUnits
         These units.
     """
     shape = np.array([-1, 1, config.n_channels, 1])
     mean, scale = (g("Reshape", part, shape) for part in (mean, scale))
     forecast = g("Add", g("Mul", forecast, scale), mean)
-    if not (unit == 1).all():
-        forecast = g("Mul", forecast, unit[:, None])
+    if not (units.unit == 1).all():
+        forecast = g("Mul", forecast, units.unit[:, None])
     if config.transform is None:
         return forecast
     offset = np.float32(OFFSETS[config.transform])
-    forecast = g("Exp", forecast)
+    forecast = g("Mul", g("Exp", forecast), units.level[:, None])
     return g("Sub", forecast, offset) if offset else forecast
 
 

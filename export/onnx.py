@@ -94,6 +94,8 @@ def export_onnx(
         )
     check_is_fitted(forecaster)
     check_weights(weights)
+    if warm_up is not None and Path(warm_up).resolve() == Path(path).resolve():
+        raise ValueError(f"`warm_up` is a second file, but {os.fspath(path)} is the first.")
     model, context = _of_series(forecaster, series)
     length = getattr(context.index, "freq", None)
     length = None if length is None else fixed_step(length)

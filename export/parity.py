@@ -7,17 +7,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from xlstm_ts.config import Transform
 from xlstm_ts.exceptions import ExportError
 from xlstm_ts.model import XLSTM
 from xlstm_ts.streaming import StreamModel
 from xlstm_ts.transforms import restored, transformed
 
+Floats = NDArray[Any]
 STEPS = 2000
 TOLERANCE = 1e-4
 MISSING_SHARE = 0.05
@@ -27,6 +29,7 @@ CHUNK = 100
 # Readings that are stepped between two chunks of a warm-up graph: each meets another phase.
 STEPS_BETWEEN = 7
 PERSISTENCE = 0.98
+SMALLEST, LARGEST = (float(part) for part in (np.finfo(np.float32).tiny, np.finfo(np.float32).max))
 # Spreads that a level may lie off before float32 loses a ten-thousandth of one.
 FAR = 1000
 
@@ -101,10 +104,9 @@ def check_parity(
         raise ExportError(
             f"The {kind} differs from the model by {worst[0]:.1e} of a channel's scale over "
             f"{STEPS} random readings and by {worst[1]:.1e} over real ones, {TOLERANCE:.0e} is "
-            "allowed. If the real ones do, a level far above the spread of a channel is lost in "
-            f"float32: subtract it before fitting{_of_columns(model, path)}. If the random ones "
-            "alone do, the weights magnify rounding: fit with a lower `learning_rate` or more "
-            "`dropout`. No file was written."
+            f"allowed. If the real ones do, {_cure(model)}{_of_columns(model, path)}. If the "
+            "random ones alone do, the weights magnify rounding: fit with a lower `learning_rate` "
+            "or more `dropout`. No file was written."
         )
     return Parity(random=float(worst[0]), real=float(worst[1]), steps=STEPS)
 
@@ -139,7 +141,7 @@ def parity_errors(
     random[quarter : quarter + LONG_GAP] = np.nan
     random[2 * quarter : 2 * quarter + LONG_GAP] = random[2 * quarter]  # a stuck sensor
     random[3 * quarter :] += LEVEL_SHIFT * spread
-    random = restored(random, transform)
+    random = restored(random, transform).clip(-LARGEST, LARGEST)
     real = np.resize(readings, (STEPS, len(spread)))
     beside = np.resize(columns, (STEPS + model.config.horizon, columns.shape[1]))
     # Made-up columns have digits that a stream can be told; real ones may have more, and those that
@@ -153,6 +155,14 @@ def parity_errors(
                 for one, other in pairs
             ]
         )
+
+
+def _cure(model: XLSTM) -> str:
+    """Say what helps where real readings are lost in float32."""
+    lost = "a level far above the spread of a channel is lost in float32: "
+    if model.config.transform is None:
+        return f"{lost}subtract it before fitting"
+    return f"{lost}fit without a transform, which such readings do not need"
 
 
 def _of_columns(model: XLSTM, path: Path) -> str:
@@ -238,8 +248,8 @@ def worst_errors(
     # The digits that a column loses in float32 count, unlike those of readings: a stream of these
     # has no others to begin with, while X may be dates or meters of any size.
     ahead = truth.covariates.ahead(torch.as_tensor(columns)).numpy()
-    at_once = 1 if graph.warm_up is None else graph.warm_up.chunk
-    piece = CHUNK if graph.warm_up is None else at_once + STEPS_BETWEEN
+    at_once = 1 if graph.warm_up_graph is None else graph.warm_up_graph.chunk
+    piece = CHUNK if graph.warm_up_graph is None else at_once + STEPS_BETWEEN
     errors = []
     for start in range(0, len(readings), piece):
         # As a stream sees them.
@@ -261,7 +271,19 @@ def worst_errors(
             for t in range(first, stop)
         ]
         got, compared = np.stack([warmed.quantiles, *stepped]), slice(first - start - 1, None)
-        right = transformed(expected[0, compared].numpy(), transform)
-        wrong = np.abs(transformed(got, transform) - right)
+        wrong = _wrong(got, expected[0, compared].numpy(), transform)
         errors.append((wrong / scale[compared, None, :, None]).max((1, 2, 3)))
     return np.concatenate(errors)
+
+
+def _wrong(got: Floats, expected: Floats, transform: Transform) -> Floats:
+    """Return the errors of forecasts on the scale of the model."""
+    if transform == "log":
+        # What float32 cannot hold is its largest or smallest number to both.
+        got, expected = (part.clip(SMALLEST, LARGEST) for part in (got, expected))
+    right = transformed(expected, transform)
+    wrong = np.abs(transformed(got, transform) - right)
+    if transform == "log1p":
+        # Near -1 float32 has no digits of 1 + y: below zero an error counts in units.
+        wrong *= np.exp(right).clip(max=1)
+    return wrong

@@ -149,7 +149,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         {"torch", "pandas", "sklearn"},
     ),
     "xlstm_ts.sktime": (
-        {f"xlstm_ts.{name}" for name in ("forecaster", "frames", "panels", "steps")},
+        {f"xlstm_ts.{name}" for name in ("forecaster", "frames", "panels", "steps", "transforms")},
         {"pandas", "sktime"},
     ),
     # The runtime of streams, and what of the command line runs them, know neither torch nor pandas.
@@ -200,7 +200,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         {"onnx"},
     ),
     "xlstm_ts.export.parity": (
-        {"xlstm_ts.model", "xlstm_ts.streaming", "xlstm_ts.transforms"}, {"torch"},
+        {f"xlstm_ts.{name}" for name in ("config", "model", "streaming", "transforms")}, {"torch"},
     ),
     "xlstm_ts.export.quantize": (
         {"xlstm_ts.export.contract", "xlstm_ts.export.parity", "xlstm_ts.model"}, {"onnx"},

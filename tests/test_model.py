@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import CONFIGS, build_model, make_columns, make_readings
+from tests.conftest import ARRAY, CONFIGS, build_model, make_columns, make_readings, small
 
 T = 23
 
@@ -48,12 +48,15 @@ def test_patches_go_on_from_a_state(name: str) -> None:
     patch, horizon = model.config.patch_length, model.config.horizon
     value, observed = model._fold(make_readings(2, 6 * patch))
     columns = make_columns(model, len(value), 6 * patch)
-    whole, end = model.forward_patches(value, observed, columns)
+    groups = model._groups(2)
+    whole, end = model.forward_patches(value, observed, columns, groups=groups)
     cut = 4 * patch
     head, state = model.forward_patches(
-        value[:, :cut], observed[:, :cut], columns[:, : cut + horizon]
+        value[:, :cut], observed[:, :cut], columns[:, : cut + horizon], groups=groups
     )
-    tail, last = model.forward_patches(value[:, cut:], observed[:, cut:], columns[:, cut:], state)
+    tail, last = model.forward_patches(
+        value[:, cut:], observed[:, cut:], columns[:, cut:], state, groups=groups
+    )
     torch.testing.assert_close(torch.cat((head, tail), 1), whole, atol=1e-10, rtol=1e-10)
     for one, other in zip(end, last, strict=True):
         torch.testing.assert_close(one, other, atol=1e-10, rtol=1e-10)
@@ -186,3 +189,26 @@ def test_scale_is_what_each_channel_is_divided_by(kind: str) -> None:
             warnings.simplefilter("ignore")  # nothing seen yet
             variance = np.nan_to_num(np.nanvar(seen, 1)) / spread**2
         np.testing.assert_allclose(got[:, t], np.sqrt(variance + 1e-2) * spread, rtol=1e-9)
+
+
+@torch.no_grad()
+def test_each_channel_has_its_own_vector() -> None:
+    model = build_model("channel embedding")
+    with pytest.raises(ValueError, match="`groups` is missing"):
+        model.forward_patches(*model._fold(make_readings(1, 6)))
+    wave = torch.randn(1, 12, 1, generator=torch.Generator().manual_seed(0)).double()
+    same = wave * model.spread + model.center
+    scaled = (model.forecast(same) - model.center[:, None]) / model.spread[:, None]
+    assert (scaled[:, :, 0] - scaled[:, :, 1]).abs().min() > 1e-3
+    model.channel.zero_()
+    scaled = (model.forecast(same) - model.center[:, None]) / model.spread[:, None]
+    torch.testing.assert_close(scaled[:, :, 0], scaled[:, :, 1])
+
+
+def test_training_learns_the_vectors_of_channels() -> None:
+    y = np.stack([ARRAY, -ARRAY], 1)
+    forecaster = small(channel_embedding=True, max_steps=20).fit(y)
+    first, second = forecaster.model_.channel
+    assert (first - second).abs().max() > 1e-4
+    own = forecaster.model_.forecast(torch.as_tensor(y[None, -16:]))
+    np.testing.assert_allclose(own[0, :, :, 1].detach(), forecaster.predict(), rtol=1e-5)

@@ -111,5 +111,5 @@ def test_files_are_whole_and_foreign_ones_refused(
     monkeypatch.undo()
     header = json.dumps({"format": persistence.FORMAT, "version": 99})
     np.savez(path, header=np.array(header))
-    with pytest.raises(SeriesError, match="format version 99, this library reads 2"):
+    with pytest.raises(SeriesError, match="format version 99, this library reads 3"):
         XLSTMForecaster.load(path)

@@ -257,3 +257,12 @@ def test_survives_pickling() -> None:
     forecaster = small().fit(Y)
     again = pickle.loads(pickle.dumps(forecaster))
     pd.testing.assert_series_equal(again.predict([1, 4]), forecaster.predict([1, 4]))
+
+
+def test_levels_stay_where_readings_are() -> None:
+    y = pd.Series(np.exp(2 * np.sin(np.arange(120) * np.pi / 4)))
+    forecaster = XLSTMForecaster(
+        4, context_length=16, patch_length=2, d_model=8, n_heads=2, max_steps=3, transform="log"
+    )
+    levels = forecaster.fit(y).predict_quantiles(fh=[1, 2, 3, 4], alpha=[1e-6, 0.5])
+    assert (levels.to_numpy() > 0).all()

@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 import torch
 
-from tests.conftest import CONFIGS, small
+from tests.conftest import ARRAY, CONFIGS, small
 from xlstm_ts import XLSTMForecaster, backtest
+from xlstm_ts.calibration import Calibration, OnlineIntervals
 from xlstm_ts.config import XLSTMConfig
 from xlstm_ts.exceptions import SeriesError
 from xlstm_ts.export.graph import build_step_graph
@@ -144,7 +145,7 @@ def test_intervals_stay_where_readings_are() -> None:
 
 @pytest.mark.parametrize(
     ("transform", "value", "cure"),
-    [("log", 0.0, "above -?0: take 'log1p'"), ("log1p", -1.0, "above -1: shift the readings")],
+    [("log", 0.0, "above 0: take 'log1p'"), ("log1p", -1.0, "above -1: shift the readings")],
 )
 def test_readings_without_a_logarithm_are_named(transform: str, value: float, cure: str) -> None:
     wrong = ONE.copy()
@@ -167,4 +168,48 @@ def test_an_unknown_transform_is_refused() -> None:
     with pytest.raises(ValueError, match="`transform` must be 'log', 'log1p' or None, got 'sqrt'"):
         small(transform="sqrt").fit(ONE)
     with pytest.raises(ValueError, match="`transform` must be"):
+        small(transform=["log"]).fit(ONE)
+    with pytest.raises(ValueError, match="`transform` must be"):
         backtest(small(transform="sqrt"), ONE, n_windows=2)
+
+
+@both
+@pytest.mark.parametrize("spread", [0.1, 0.05])
+def test_percents_of_a_high_level_are_exported(
+    transform: str, spread: float, tmp_path: Path
+) -> None:
+    y = 5e4 * (1 + spread * np.sin(np.arange(200) * np.pi / 4))
+    report = export_onnx(small(transform=transform, max_steps=20).fit(y), tmp_path / "model.onnx")
+    assert max(report.random, report.real) < 5e-5
+
+
+def test_counts_with_many_zeros_are_exported(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    y = np.where(rng.random(300) < 0.7, 0.0, np.ceil(rng.exponential(1e4, 300)))
+    report = export_onnx(small(transform="log1p", max_steps=50).fit(y), tmp_path / "model.onnx")
+    assert report.random < 1e-4
+
+
+def test_readings_of_many_sizes_are_exported(tmp_path: Path) -> None:
+    y = np.exp(8 * np.random.default_rng(0).standard_normal(200))
+    assert export_onnx(small(transform="log").fit(y), tmp_path / "model.onnx").real < 1e-4
+
+
+def test_online_intervals_stay_where_readings_are() -> None:
+    calibration = Calibration(np.sort(np.random.default_rng(0).standard_normal((100, 1, 1)), 0))
+    forecast = np.array([[[1.0, 2.0, 9.0]]])[0]
+    for lowest, expected in ((-np.inf, False), (0.0, True)):
+        online = OnlineIntervals(calibration, median=1, lowest=lowest)
+        assert (online.step(np.array([1.0]), forecast)[0, 0, 0] == 0) == expected
+
+
+def test_an_embedding_beside_mixed_channels_is_refused() -> None:
+    with pytest.raises(ValueError, match="leave one of the two out"):
+        small(channels="mixed", channel_embedding=True).fit(np.stack([ARRAY, ARRAY], 1))
+
+
+def test_two_files_need_two_names(tmp_path: Path) -> None:
+    forecaster = small(max_steps=1).fit(ARRAY)
+    with pytest.raises(ValueError, match="`warm_up` is a second file"):
+        export_onnx(forecaster, tmp_path / "model.onnx", warm_up=tmp_path / "model.onnx")
+    assert not list(tmp_path.iterdir())

@@ -140,6 +140,8 @@ class OnlineIntervals:
         Share of readings that are to lie inside.
     rate : float, default=0.01
         Step of a factor at a miss, in widths of the outermost quantiles.
+    lowest : float, optional
+        What every reading lies above, such as 0 for sales: no bound falls below it.
 
     Examples
     --------
@@ -152,12 +154,19 @@ class OnlineIntervals:
     """
 
     def __init__(
-        self, calibration: Calibration, *, median: int, coverage: float = 0.9, rate: float = 0.01
+        self,
+        calibration: Calibration,
+        *,
+        median: int,
+        coverage: float = 0.9,
+        rate: float = 0.01,
+        lowest: float = -math.inf,
     ) -> None:
         if not rate > 0:
             raise ValueError(f"`rate` must be above 0, got {rate}.")
         self.factors = np.array(calibration.factors(coverage))
         self.median, self.rate, self.miss_rate = median, rate, (1 - coverage) / 2
+        self.lowest = lowest
         _, horizon, channels = self.factors.shape
         # Bounds of the next readings, by how long ago they were given.
         self._given = np.full((horizon, horizon, channels, 2), np.nan)
@@ -184,7 +193,7 @@ class OnlineIntervals:
             moves = self.rate * (missed - self.miss_rate) * np.isfinite(due[..., side] + reading)
             self.factors[side] += moves if side else -moves
         middle, width = forecast[..., self.median], widths(forecast)
-        bounds = np.moveaxis(middle + self.factors * width, 0, -1)
+        bounds = np.moveaxis(middle + self.factors * width, 0, -1).clip(self.lowest)
         self._given = np.roll(self._given, 1, axis=0)
         self._given[0] = bounds
         return bounds

@@ -110,7 +110,12 @@ class XLSTMConfig:
             raise ValueError(
                 f"`channel_embedding` must be True or False, got {self.channel_embedding!r}."
             )
-        if self.transform is not None and self.transform not in OFFSETS:
+        if self.channel_embedding and self.channels == "mixed":
+            raise ValueError(
+                "`channel_embedding` tells independent channels apart; channels='mixed' does so "
+                "already, leave one of the two out."
+            )
+        if self.transform not in (None, *OFFSETS):
             raise ValueError(f"`transform` must be 'log', 'log1p' or None, got {self.transform!r}.")
         if not isinstance(self.blocks, str) or set(self.blocks) - {"m", "s"}:
             raise ValueError(

@@ -273,7 +273,7 @@ class XLSTM(nn.Module):
         state : State, optional
             What an earlier call left, to go on from; none is a cold start, `patch_state`.
         groups : Tensor, optional
-            Which group of channels each sequence is of, `(S,)`; without it all are of the first.
+            Which group of channels each sequence is of, `(S,)`; needed with a channel embedding.
         last : bool
             Whether to forecast from the last patch alone: then there is one.
 
@@ -295,7 +295,6 @@ class XLSTM(nn.Module):
             torch.cat(parts, 1) for parts in zip(past, (value, observed), strict=True)
         )
         recent = windows(value, observed, config.buffer_length, stride=patch)
-        groups = value.new_zeros(rows, dtype=torch.long) if groups is None else groups
         x, mask = self._tokens(recent, ends, now[:, patch - 1 :: patch], groups)
         x, cells = run(self.blocks, x, mask, cells)
         first = length if last else patch
@@ -358,7 +357,7 @@ class XLSTM(nn.Module):
         return torch.arange(self.config.groups, device=self.center.device).repeat(batch)
 
     def _tokens(
-        self, recent: Recent, scaling: Scaling, now: Tensor, groups: Tensor
+        self, recent: Recent, scaling: Scaling, now: Tensor, groups: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """Embed the patch at each position: tokens `(S, N, E)` and which hold a reading."""
         value, observed = (part[:, :, -self.config.patch_length :] for part in recent)
@@ -367,5 +366,7 @@ class XLSTM(nn.Module):
         features = torch.cat((patch.flatten(2), 1 - observed.flatten(2), now), 2)
         x = self.embed(features)
         if self.channel is not None:
+            if groups is None:
+                raise ValueError("`groups` is missing: the model tells channels apart.")
             x = x + self.channel[groups].unsqueeze(1)
         return self.dropout(x), observed.flatten(2).amax(2) > 0

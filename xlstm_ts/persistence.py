@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from xlstm_ts.forecaster import XLSTMForecaster
 
 FORMAT = "xlstm-ts forecaster"
-VERSION = 2
+VERSION = 3
 EMPTY = {f"array{n}d": np.empty((0,) * n) for n in (1, 2, 3)}
 
 

@@ -20,6 +20,7 @@ from xlstm_ts.forecaster import XLSTMForecaster as Forecaster
 from xlstm_ts.frames import read_panel
 from xlstm_ts.panels import Floats, LongColumns, Panel
 from xlstm_ts.steps import TIMES, future_index
+from xlstm_ts.transforms import restored, transformed
 
 Readings = pd.Series | pd.DataFrame
 # The one default that differs: sktime takes exogenous data for known when it forecasts.
@@ -142,7 +143,10 @@ time_column, target_column, max_time, callbacks, checkpoint, device, random_stat
         names, levels = self._get_varnames(), self.forecaster_.model_.config.quantiles
         values = trained.to_numpy().reshape(len(trained), len(names), len(levels))
         columns = pd.MultiIndex.from_product((names, alpha))
-        wanted = _interpolate(values, levels, alpha=alpha).reshape(len(trained), -1)
+        # On the scale of the model: no level falls below what a logarithm allows.
+        transform = self.forecaster_.model_.config.transform
+        scaled = _interpolate(transformed(values, transform), levels, alpha=alpha)
+        wanted = restored(scaled, transform).reshape(len(trained), -1)
         return pd.DataFrame(wanted, trained.index, columns)
 
     def _update(

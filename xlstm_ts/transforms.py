@@ -30,7 +30,7 @@ def restored(values: Floats, transform: Transform) -> Floats:
 
 def lowest(transform: Transform) -> float:
     """Return what every reading lies above."""
-    return -np.inf if transform is None else -OFFSETS[transform]
+    return -np.inf if transform is None else 0.0 - OFFSETS[transform]  # no -0.0
 
 
 def check_domain(panel: Panel, transform: Transform) -> None:

@@ -119,7 +119,7 @@ def test_both_graphs_are_written_together(fitted: XLSTMForecaster, tmp_path: Pat
     report = export_onnx(fitted, paths[0], warm_up=paths[1])
     assert max(report.real, report.random) <= 1e-4
     model = StreamModel(paths[0], warm_up=paths[1])
-    assert model.warm_up.chunk == 72  # three days
+    assert model.warm_up_graph.chunk == 72  # three days
     assert sorted(tmp_path.iterdir()) == sorted(paths)
 
 

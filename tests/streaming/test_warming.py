@@ -76,7 +76,7 @@ def error(got: np.ndarray, expected: np.ndarray, transform: str | None) -> float
 def test_warm_up_is_many_steps(name: str, tmp_path: Path) -> None:
     step_path, warm_up_path = write(name, tmp_path)
     model = StreamModel(step_path, warm_up=warm_up_path)
-    chunk = model.warm_up.chunk
+    chunk = model.warm_up_graph.chunk
     readings = make_readings(1, 3 * chunk + 21)[0].numpy()
     if model.contract.transform:
         readings = np.exp(readings / 40)
@@ -135,16 +135,16 @@ def test_chunks_go_through_the_graph(
     both: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = StreamModel(both[0], warm_up=both[1])
-    counts, run = [], model.warm_up.run
+    counts, run = [], model.warm_up_graph.run
     monkeypatch.setattr(
-        model.warm_up,
+        model.warm_up_graph,
         "run",
         lambda rows, *rest, **state: counts.append(len(rows)) or run(rows, *rest, **state),
     )
     stream = model.create_stream()
-    stream.warm_up(np.full((2 * model.warm_up.chunk + 3, 2), 5.0))
-    stream.warm_up(np.full((model.warm_up.chunk - 1, 2), 5.0))
-    assert counts == [model.warm_up.chunk] * 2
+    stream.warm_up(np.full((2 * model.warm_up_graph.chunk + 3, 2), 5.0))
+    stream.warm_up(np.full((model.warm_up_graph.chunk - 1, 2), 5.0))
+    assert counts == [model.warm_up_graph.chunk] * 2
 
 
 @pytest.mark.parametrize(

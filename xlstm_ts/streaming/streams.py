@@ -83,7 +83,9 @@ class StreamModel:
         check_integer("threads", threads, least=1)
         options: Any = {"providers": providers, "threads": threads}
         self.session, self.contract = open_graph(path, kind="step", **options)
-        self.warm_up = None if warm_up is None else WarmUpGraph(warm_up, self.contract, **options)
+        self.warm_up_graph = (
+            None if warm_up is None else WarmUpGraph(warm_up, self.contract, **options)
+        )
 
     def create_stream(self, *, static: Mapping[str, Any] | None = None) -> Stream:
         """Return a stream that has seen nothing; its state is its own.
@@ -113,7 +115,7 @@ class Stream:
     def __init__(self, model: StreamModel, *, static: Mapping[str, Any] | None = None) -> None:
         contract = model.contract
         self._contract, self._columns = contract, StreamColumns(contract)
-        self._warm_up = model.warm_up
+        self._warm_up = model.warm_up_graph
         self._static = self._columns.read_static(static)
         self._now, self._ahead = self._columns.empty(1)
         self._columns.lay_static(self._static, self._now)
