@@ -20,6 +20,8 @@ from xlstm_ts.model import XLSTM
 
 Weights = NDArray[np.float64]
 
+# Logarithms of levels that float32 holds, both ways round.
+LEVELS = (-80, 80)
 # What stands for minus infinity in a gate: finite, and far below the log-scale of an empty memory.
 NEVER = -3e38
 # exp(40) leaves float32 twenty orders of magnitude for keys, values and their sum over time.
@@ -126,7 +128,8 @@ def channel_units(model: XLSTM) -> ChannelUnits:
     center, spread = (array(part) for part in (model.center, model.spread))
     level = np.ones_like(center)
     if model.config.transform is not None:
-        level = np.exp(center).astype(np.float32).astype(np.float64)  # as the graph holds it
+        # As float32 holds it.
+        level = np.exp(center.clip(*LEVELS)).astype(np.float32).astype(np.float64)
         center = center - np.log(level)
     exponents = np.clip(np.round(np.log2(spread)), *UNIT_EXPONENTS)
     unit = np.where(np.abs(exponents) <= PLAIN_EXPONENTS, 1.0, np.exp2(exponents))
