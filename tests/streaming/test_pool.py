@@ -204,6 +204,19 @@ def test_one_channel_comes_as_a_number(rich: StreamModel) -> None:
     assert_same(first, other)
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_masked_number_is_missing(rich: StreamModel) -> None:
+    """What an index gives of a masked array; numpy warns where it makes a number of it."""
+    given, masked = told(np.random.default_rng(0), 0), np.ma.masked_array([1.0], [True])[0]
+    beside = {name: dict.fromkeys("ab", given[name]) for name in ("covariates", "future")}
+    pool = StreamPool(rich, static=dict.fromkeys("ab", STATIC["a"]))
+    outputs = pool.step({"a": masked, "b": np.nan}, **beside, time=INDEX[0])
+    np.testing.assert_array_equal(outputs["a"].quantiles, outputs["b"].quantiles)
+    stream, other = (rich.create_stream(static=STATIC["a"]) for _ in range(2))
+    one, expected = stream.step(masked, **given), other.step(np.nan, **given)
+    np.testing.assert_array_equal(one.quantiles, expected.quantiles)
+
+
 def test_a_key_expires_after_calls_without_it(model: StreamModel) -> None:
     pool, value = StreamPool(model, expire_after=3), [50.0, 3.0]
     first = pool.step({"gone": value, "back": value, "new": value})
