@@ -164,6 +164,12 @@ def test_what_inspect_shows_can_be_fed(
         (["stream", "{graph}", "nowhere.jsonl"], "nowhere.jsonl"),
         (["stream", "{graph}", "{csv}", "--key", "id"], "lacks id; it has time, a, b"),
         (["stream", "{graph}", "{csv}", "--snapshot-every", "0"], "`snapshot-every` must be at"),
+        (
+            ["stream", "{graph}", "{csv}", "--expire-after", "2h"],
+            "nothing names them: give a --key",
+        ),
+        (["stream", "{graph}", "{csv}", "--expire-after", "2"], "such as 30min, 12h or 7d; got"),
+        (["stream", "{graph}", "{csv}", "--expire-after", "0h"], "such as 30min, 12h or 7d; got"),
         (["stream", "{graph}", "{csv}", "--static", "x=1"], "The model has no static x"),
         (["stream", "{graph}", "{csv}", "--snapshot", "{csv}"], "is no snapshot of this library"),
     ],

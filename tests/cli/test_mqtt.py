@@ -353,6 +353,7 @@ def test_urls() -> None:
             ["--topic", "a/+", "--publish", "b", "--strict", "-o", "x"],
             "leave out --output, --strict",
         ),
+        (["--topic", "a", "--publish", "b", "--expire-after", "7d"], "a --topic with + or #"),
         (["--topic", "a/+", "--publish", "b", "--backlog", "0"], "`backlog` must be at least 1"),
     ],
 )

@@ -243,6 +243,34 @@ def test_format_may_be_told(
     assert "unusable lines 1" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("duration", ["7200s", "120min", "2h", "1d"])
+def test_streams_expire_by_the_times_of_their_readings(
+    duration: str, graph_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One that comes back after its time begins anew, and is held against no old band."""
+    data, out = tmp_path / "readings.jsonl", tmp_path / "out.jsonl"
+    told = [("back", 0), ("gone", 0), *((key, hour) for hour in (1, 2, 3) for key in "ab")]
+    lines = [
+        {"id": key, "time": f"2024-03-01 {hour:02d}:00", "a": 50.0, "b": 3.0}
+        for key, hour in [*told, ("back", 4)]
+    ]
+    lines[-1] |= {"a": 1e6}
+    data.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    options = ["--key", "id", "--expire-after", duration, "--alert-outside", "1", "-o", str(out)]
+    assert main(["stream", str(graph_path), str(data), *options]) == 0
+    does_expire = duration != "1d"
+    assert f"streams {3 if does_expire else 4}" in capsys.readouterr().err
+    assert bool(records(out)[-1]["alerts"]) == (not does_expire)
+
+
+def test_streams_that_expire_need_a_time(
+    graph_path: Path, readings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--key", "id", "--expire-after", "2h", "--strict", "-o", str(tmp_path / "out")]
+    assert main(["stream", str(graph_path), str(readings), *options]) == 2
+    assert "line 1: `time` is missing: keys of this pool expire by it" in capsys.readouterr().err
+
+
 def test_nothing_heavy_is_imported(graph_path: Path, tmp_path: Path) -> None:
     (tmp_path / "data").write_text('{"a": 1, "b": 2}\n')
     heavy = "{'torch', 'pandas', 'sklearn', 'scipy', 'onnx'}"

@@ -204,6 +204,19 @@ def test_one_channel_comes_as_a_number(rich: StreamModel) -> None:
     assert_same(first, other)
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_masked_number_is_missing(rich: StreamModel) -> None:
+    """What an index gives of a masked array; numpy warns where it makes a number of it."""
+    given, masked = told(np.random.default_rng(0), 0), np.ma.masked_array([1.0], [True])[0]
+    beside = {name: dict.fromkeys("ab", given[name]) for name in ("covariates", "future")}
+    pool = StreamPool(rich, static=dict.fromkeys("ab", STATIC["a"]))
+    outputs = pool.step({"a": masked, "b": np.nan}, **beside, time=INDEX[0])
+    np.testing.assert_array_equal(outputs["a"].quantiles, outputs["b"].quantiles)
+    stream, other = (rich.create_stream(static=STATIC["a"]) for _ in range(2))
+    one, expected = stream.step(masked, **given), other.step(np.nan, **given)
+    np.testing.assert_array_equal(one.quantiles, expected.quantiles)
+
+
 def test_a_key_expires_after_calls_without_it(model: StreamModel) -> None:
     pool, value = StreamPool(model, expire_after=3), [50.0, 3.0]
     first = pool.step({"gone": value, "back": value, "new": value})
@@ -225,18 +238,75 @@ def test_a_key_expires_by_the_times_it_is_told(model: StreamModel) -> None:
     def step(minutes: float, *keys: str) -> None:
         pool.step(dict.fromkeys(keys, value), time=start + timedelta(minutes=minutes))
 
-    step(0, "a", "b")
-    step(10, "c")
-    assert [*pool] == ["a", "b", "c"]
+    step(0, "a", "b", "d")
+    step(10, "c", "d")
+    assert [*pool] == ["a", "b", "d", "c"]
+    assert pool.expired == []
     with pytest.raises(StreamError, match="`time` is missing: keys of this pool expire by it"):
         pool.step({"a": value})
-    step(10.1, "a")  # too late to go on
-    assert [*pool] == ["c", "a"]
+    step(10.1, "a", "c")  # too late to go on
+    assert [*pool] == ["d", "c", "a"]
+    assert pool.expired == ["a", "b"]
     # A reading that comes late makes its key neither older nor younger than it is.
-    pool.step({"late": value, "a": value}, time={"late": start, "a": start + timedelta(minutes=11)})
-    assert [*pool] == ["c", "a", "late"]
-    step(11.5, "a")
-    assert [*pool] == ["c", "a"]
+    times = {"late": start, "a": start + timedelta(minutes=11), "c": start + timedelta(minutes=11)}
+    pool.step(dict.fromkeys(times, value), time=times)
+    assert [*pool] == ["d", "c", "a", "late"]
+    step(11.5, "a", "c")
+    assert [*pool] == ["d", "c", "a"]
+
+
+@pytest.mark.parametrize("together", [100, 1])
+def test_one_wrong_clock_leaves_a_pool_as_it_is(model, together: int, tmp_path: Path) -> None:
+    """Of many keys in a call or of one in each; also after a restart in the middle."""
+    pool, other = (StreamPool(model, expire_after=timedelta(hours=2)) for _ in range(2))
+    rng, start, wrong = np.random.default_rng(0), datetime(2024, 3, 1), datetime(2099, 1, 1)
+    for hour in range(5):
+        keys = [f"pump {place}" for place in range(99 if hour else 100)]
+        readings = {key: reading(rng) for key in ["wrong", *keys]}
+        times = dict.fromkeys(keys, start + timedelta(hours=hour))
+        times["wrong"] = wrong + timedelta(hours=hour)
+        for place in range(0, len(readings), together):
+            given = dict([*readings.items()][place : place + together])
+            outputs = pool.step(given, time=times)
+            given.pop("wrong", None)
+            for key, output in other.step(given, time=times).items():
+                assert_close(outputs[key], output)
+        assert [key for key in pool if key != "wrong"] == [*other]
+        pool.snapshot(tmp_path / "snapshot")
+        pool = StreamPool(model, expire_after=timedelta(hours=2))
+        pool.restore(tmp_path / "snapshot")
+    assert len(other) == 99
+
+
+def test_a_refused_call_keeps_nobody_alive(model: StreamModel) -> None:
+    pool, value = StreamPool(model, expire_after=2), [50.0, 3.0]
+    pool.step({"old": value})
+    pool.step({"b": value})
+    pool.step({"b": value})
+    with pytest.raises(StreamError, match="A key is a text"):
+        pool.step({"b": value, None: value})
+    assert [*pool] == ["old", "b"]
+    pool.step({"b": value})
+    assert [*pool] == ["b"]
+
+
+def test_a_state_that_is_given_expires_by_the_times_of_the_others(model: StreamModel) -> None:
+    pool = StreamPool(model, expire_after=timedelta(minutes=10))
+    pool.set_state("given", model.create_stream().state)
+    for minutes in (0, 10, 11):
+        assert "given" in pool
+        time = datetime(2024, 3, 1) + timedelta(minutes=minutes)
+        pool.step({"a": [50.0, 3.0], "b": [50.0, 3.0]}, time=time)
+    assert [*pool] == ["a", "b"]
+
+
+def test_a_state_for_a_wrong_key_takes_no_slot(model: StreamModel) -> None:
+    pool, state = StreamPool(model), model.create_stream().state
+    for _ in range(20):
+        with pytest.raises(StreamError, match="A key is a text"):
+            pool.set_state(1.5, state)
+    assert len(pool._slots.last) == 16
+    assert not pool._slots.heard.is_taken.any()
 
 
 @pytest.mark.parametrize("name", ["reset", "state", "drop"])

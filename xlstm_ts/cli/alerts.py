@@ -80,6 +80,10 @@ class BandRule:
         """Keep the band `(horizon, channels, levels)` of the next reading."""
         self._bands[key] = quantiles[0, :, [0, -1]].T.astype(float).tolist()
 
+    def forget(self, key: object) -> None:
+        """Expect nothing of a key, as before its first reading."""
+        self._bands.pop(key, None)
+
     def state(self) -> list[Any]:
         """Return what the rule must know to go on, as JSON."""
         return [

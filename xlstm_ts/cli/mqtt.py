@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ class MqttOptions:
         Messages that may wait.
     key, time : str, optional
         Fields of the name of the stream, in place of the topic, and of the time.
-    static, margin, only_alerts, snapshot
+    static, margin, expire_after, only_alerts, snapshot
         As in `xlstm_ts.cli.pipes.PipeOptions`.
     every : int
         Readings between two snapshots.
@@ -66,6 +67,7 @@ class MqttOptions:
     time: str | None = None
     static: Mapping[str, Any] | None = None
     margin: float | None = None
+    expire_after: timedelta | None = None
     only_alerts: bool = False
     snapshot: Path | None = None
     every: int = 1000
@@ -112,7 +114,13 @@ def run_mqtt(options: MqttOptions, *, say: Say) -> int:
         Where graph or snapshot cannot be used, or the broker refuses.
     """
     model = StreamModel(options.model)
-    server = Server(model, is_keyed=options.is_keyed, static=options.static, margin=options.margin)
+    server = Server(
+        model,
+        is_keyed=options.is_keyed,
+        static=options.static,
+        margin=options.margin,
+        expire_after=options.expire_after,
+    )
     readings = 0
     if options.snapshot is not None and options.snapshot.exists():
         offset = server.restore(options.snapshot)

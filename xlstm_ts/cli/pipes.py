@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from itertools import chain
 from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple
@@ -48,6 +49,8 @@ class PipeOptions:
         What is static of the stream, or of those whose readings do not say.
     margin : float, optional
         Alert readings that lie so many widths of their band outside of it.
+    expire_after : timedelta, optional
+        Forget streams whose last reading is longer ago, by the times of the readings.
     only_alerts : bool
         Whether readings without an alert are left out of the output.
     is_csv : bool
@@ -70,6 +73,7 @@ class PipeOptions:
     time: str | None = None
     static: Mapping[str, Any] | None = None
     margin: float | None = None
+    expire_after: timedelta | None = None
     only_alerts: bool = False
     is_csv: bool = False
     snapshot: Path | None = None
@@ -101,7 +105,11 @@ def run_stream(options: PipeOptions, *, say: Say) -> int:
     """
     model = StreamModel(options.model)
     server = Server(
-        model, is_keyed=options.key is not None, static=options.static, margin=options.margin
+        model,
+        is_keyed=options.key is not None,
+        static=options.static,
+        margin=options.margin,
+        expire_after=options.expire_after,
     )
     begin = Offset()
     if options.snapshot is not None and options.snapshot.exists():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
 from typing import Any, NamedTuple
 
 from xlstm_ts.cli.alerts import Alert, BandRule
@@ -43,6 +44,13 @@ class Server:
         What is static of the stream, or of those whose readings do not say.
     margin : float, optional
         Alert readings that lie so many widths of their band outside of it; None alerts nothing.
+    expire_after : timedelta, optional
+        Forget streams whose last reading is longer ago, by the times of the readings.
+
+    Raises
+    ------
+    ValueError
+        Where a stream without a name is to be forgotten.
     """
 
     def __init__(
@@ -52,13 +60,19 @@ class Server:
         is_keyed: bool,
         static: Mapping[str, Any] | None = None,
         margin: float | None = None,
+        expire_after: timedelta | None = None,
     ) -> None:
+        if expire_after is not None and not is_keyed:
+            raise ValueError(
+                "--expire-after forgets streams by their names, and nothing names them: give a "
+                "--key, or with --mqtt a --topic with + or #."
+            )
         self._rule = None if margin is None else BandRule(model.contract, margin=margin)
         self._given = dict(static or {})
         self._statics: dict[Key | None, dict[str, Any]] = {}
         self._has_columns = bool(model.contract.columns)
         self._streams: Stream | StreamPool = (
-            StreamPool(model, static=self._statics)
+            StreamPool(model, static=self._statics, expire_after=expire_after)
             if is_keyed
             else model.create_stream(static=self._given or None)
         )
@@ -137,6 +151,9 @@ class Server:
             time=told or None,
         )
         self._statics.clear()  # a pool looks them up when a key joins
+        if self._rule is not None:
+            for key in pool.expired:
+                self._rule.forget(key)
         return outputs
 
     def _judged(self, reading: Reading, output: StreamOutput) -> Served:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +14,7 @@ import typer
 
 Graph = Annotated[Path, typer.Argument(help="The step graph, written by `export`.")]
 BACKLOG = 1000
+UNITS = {"s": "seconds", "min": "minutes", "h": "hours", "d": "days"}
 USER, PASSWORD = "XLSTM_TS_MQTT_USER", "XLSTM_TS_MQTT_PASSWORD"
 
 
@@ -54,6 +57,13 @@ def stream(
     static: Annotated[
         list[str] | None,
         typer.Option(help="NAME=VALUE that is static of the stream, where the model asks for it."),
+    ] = None,
+    expire_after: Annotated[
+        str | None,
+        typer.Option(
+            help="With --key: forget streams that were silent for 30min, 12h, 7d or the like, by "
+            "the times of the readings."
+        ),
     ] = None,
     alert_outside: Annotated[
         float | None,
@@ -102,6 +112,10 @@ def stream(
     An alert says that a reading lies outside of the outermost levels that were forecast for it one
     reading before. Of levels 0.1 and 0.9 each fifth does: give a margin, or fit with wider levels.
 
+    With --expire-after a stream that is silent for so long is forgotten, and begins anew should it
+    come back. The clock of the machine has no say, and a single stream that tells a wrong time
+    has none over the others; each reading then needs its time.
+
     With --snapshot a stream goes on where it was, whatever killed it. From a file to a file (-o)
     nothing is lost or given twice: what was written after the last snapshot is cut off and
     computed again, to the bit. To a pipe it is given again: drop lines whose `line` you have. From
@@ -133,6 +147,7 @@ def stream(
         "time": time,
         "static": _static(static or ()),
         "margin": alert_outside,
+        "expire_after": None if expire_after is None else _duration(expire_after),
         "only_alerts": only_alerts,
         "snapshot": snapshot,
         "every": snapshot_every,
@@ -200,6 +215,13 @@ def read_pairs(given: Sequence[str], *, called: str, example: str) -> dict[str, 
             raise ValueError(f"{called} takes NAME=VALUE such as {example}; got {one!r}.")
         pairs[name] = value
     return pairs
+
+
+def _duration(text: str) -> timedelta:
+    found = re.fullmatch(rf"([1-9]\d{{0,8}})({'|'.join(UNITS)})", text, re.ASCII)
+    if found is None:
+        raise ValueError(f"--expire-after takes a time such as 30min, 12h or 7d; got {text!r}.")
+    return timedelta(**{UNITS[found[2]]: int(found[1])})
 
 
 def say_aside(text: str) -> None:

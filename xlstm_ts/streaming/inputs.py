@@ -144,7 +144,8 @@ def _values(readings: Mapping[Any, ArrayLike], channels: tuple[str, ...]) -> NDA
 
 def _at_once(readings: list[ArrayLike], channels: int) -> NDArray[np.float64] | None:
     """Return readings `(keys, channels)` where they are plain numbers within float32."""
-    if MaskedArray in set(map(type, readings)):  # numpy would forget the masks
+    # numpy would forget the masks, and warn of the one of a single number.
+    if any(issubclass(kind, MaskedArray) for kind in set(map(type, readings))):
         return None
     try:
         values = np.array(readings, np.float64)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ from xlstm_ts.checks import check_integer
 from xlstm_ts.exceptions import StreamError
 from xlstm_ts.export.contract import Contract
 from xlstm_ts.streaming.columns import Beside, StreamColumns, Values
+from xlstm_ts.streaming.expiry import NEW, Expiry
 from xlstm_ts.streaming.inputs import InputReader, Inputs, Times, naming
 from xlstm_ts.streaming.keys import Key, key_from_json, plain_key
 from xlstm_ts.streaming.slots import Batch, Slots
@@ -48,9 +49,10 @@ class StreamPool:
         between 8 and 128.
     expire_after : int, timedelta or None, default=None
         When a key that no longer comes is forgotten: where as many calls of `step` went by without
-        it, or where its last reading is longer ago by the times that `step` is told. The clock of
-        the machine has no say, so that readings which are played again give the same again. A key
-        that comes back after that begins anew. None keeps all until `drop`.
+        it, or where its last reading is longer ago by the times that `step` is told. A key that
+        comes back after that begins anew. The clock of the machine has no say, so that readings
+        which are played again give the same again, and a single key that tells a wrong time has
+        none over the others. None keeps all until `drop`.
     static : mapping, optional
         By key, what is static of it, where the model was trained with that; looked up when a key
         joins.
@@ -59,9 +61,15 @@ class StreamPool:
     ----------
     batch_size : int
         What "auto" stands for.
+    expired : list
+        The keys that the last step forgot, those that came with it and began anew among them.
 
     Notes
     -----
+    Where keys expire by time, one that comes is judged by its own times. One that is silent is
+    judged by the time that more than half of the readings of the call, and at least two keys of the
+    pool, have reached. So a pool of which one key alone still comes keeps those that it last heard.
+
     Memory grows with the most keys there ever were at once, by doubling. A slot that a key left is
     taken by the next that comes.
 
@@ -82,16 +90,14 @@ class StreamPool:
     ) -> None:
         contract = model.contract
         self.batch_size = _batch_size(batch_size, contract)
-        self._limit = _limit(expire_after)
-        self._by_time = isinstance(expire_after, timedelta)
+        self.expired: list[Key] = []
+        self._expiry = Expiry(expire_after)
         self._statics: Mapping[Any, Mapping[str, Any]] = {} if static is None else static
         self._contract, self._columns = contract, StreamColumns(contract)
         self._reader = InputReader(contract, self._columns)
         self._slots = Slots(contract, statics=self._columns.statics)
         self._batch = Batch(model.session, contract, self._columns, size=self.batch_size)
         self._places: dict[Key, int] = {}
-        self._calls, self._now = 0, NEVER
-        self._oldest = NEVER  # no key was heard before that
 
     def __len__(self) -> int:
         """Return how many keys there are."""
@@ -140,23 +146,25 @@ class StreamPool:
         inputs = self._reader.read(
             readings, covariates=covariates, future=future, time=time, last=self._last
         )
-        if self._by_time and time is None:
+        if self._expiry.is_by_time and time is None:
             raise StreamError("`time` is missing: keys of this pool expire by it.")
-        calls, now = self._calls + 1, max([self._now, *inputs.moments])
-        stale = self._stale(calls=calls, now=now)
+        due = self._expiry.look(self._slots.heard, self._find(readings), inputs.moments)
+        stale = self._keys(due.stale)
         joining = {
             plain_key(key): self._static(key)
             for key in readings
             if key not in self._places or key in stale
         }
         # Nothing can be refused from here on.
-        self._calls, self._now = calls, now
+        self.expired = [*stale]
         for key in stale:
             self.drop(key)
         for key, static in joining.items():
-            self._places[key] = self._slots.take(static)
-        places = np.array([self._places[key] for key in readings], np.int64)
-        self._note(places, inputs.moments)
+            self._places[key] = self._slots.take(static, call=self._expiry.calls)
+        places = self._find(readings)
+        if inputs.moments:
+            self._slots.last[places] = inputs.moments
+        self._expiry.commit(self._slots.heard, places, inputs.moments, clock=due.clock)
         return dict(zip(readings, self._advance(places, inputs), strict=True))
 
     def state(self, key: object) -> dict[str, Array]:
@@ -177,11 +185,11 @@ class StreamPool:
         """
         checked = checked_state(state, self._contract)
         if key not in self._places:
-            static = self._static(key)
-            self._places[plain_key(key)] = self._slots.take(static)
+            plain, static = plain_key(key), self._static(key)
+            self._places[plain] = self._slots.take(static, call=self._expiry.calls)
         place = self._place(key)
         self._slots.fill(place, checked)
-        self._slots.heard[place] = self._calls, self._now
+        self._slots.heard.take(place, call=self._expiry.calls)
 
     def reset(self, key: object) -> None:
         """Forget the readings of a key: its next one is the first."""
@@ -208,7 +216,7 @@ class StreamPool:
         StreamError
             Where JSON cannot hold the offset.
         """
-        content = {"keys": [*self._places], "calls": self._calls, "now": self._now}
+        content = {"keys": [*self._places], "calls": self._expiry.calls}
         places = [*self._places.values()]
         arrays = {
             name: array[places] for name, array in _arrays(self._slots, self._contract).items()
@@ -232,11 +240,11 @@ class StreamPool:
         slots = Slots(self._contract, statics=self._columns.statics)
         keys = [key_from_json(key) for key in content["keys"]]
         nothing = np.zeros(self._columns.statics, np.float32)
-        places = {key: slots.take(nothing) for key in keys}
+        places = {key: slots.take(nothing, call=0) for key in keys}
         for name, array in _arrays(slots, self._contract).items():
             array[[*places.values()]] = arrays[name]
-        self._slots, self._places = slots, places
-        self._calls, self._now, self._oldest = content["calls"], content["now"], NEVER
+        self._slots, self._places, self.expired = slots, places, []
+        self._expiry.calls = content["calls"]
         return offset
 
     def _advance(self, places: NDArray[np.int64], inputs: Inputs) -> list[StreamOutput]:
@@ -264,28 +272,16 @@ class StreamPool:
         for row, beside in enumerate(columns):
             self._columns.lay(beside, now[row], ahead[row])
 
-    def _note(self, places: NDArray[np.int64], moments: list[int]) -> None:
-        """Note when the streams at these places were heard."""
-        self._slots.heard[places, 0] = self._calls
-        if moments:
-            self._slots.last[places] = self._slots.heard[places, 1] = moments
-            if self._by_time:  # a reading may come late, and is then the first to be too old
-                self._oldest = min(self._oldest, *moments)
+    def _find(self, keys: Iterable[Any]) -> NDArray[np.int64]:
+        """Return the places of keys, `NEW` of those that have none."""
+        return np.array([self._places.get(key, NEW) for key in keys], np.int64)
 
-    def _stale(self, *, calls: int, now: int) -> set[Key]:
-        """Return the keys that are to be forgotten by then."""
-        if self._limit is None:
-            return set()
-        least = (now if self._by_time else calls) - self._limit
-        if self._oldest >= least:
-            return set()
-        heard = self._slots.heard[:, int(self._by_time)]
-        is_stale = (heard > NEVER) & (heard < least)
-        fresh = heard[heard >= least]
-        self._oldest = int(fresh.min()) if fresh.size else least
-        if not is_stale.any():
-            return set()
-        return {key for key, place in self._places.items() if is_stale[place]}
+    def _keys(self, places: NDArray[np.int64]) -> dict[Key, int]:
+        """Return the keys at these places, in the order in which they joined."""
+        if not places.size:
+            return {}
+        wanted = set(places.tolist())
+        return {key: place for key, place in self._places.items() if place in wanted}
 
     def _last(self, key: object) -> int:
         """Return the moment that the next reading of a key must be after."""
@@ -305,7 +301,8 @@ class StreamPool:
 def _arrays(slots: Slots, contract: Contract) -> dict[str, NDArray[Any]]:
     """Return by name what a snapshot keeps of each slot."""
     state = {one.name: array for one, array in zip(contract.state, slots.state, strict=True)}
-    return {**state, "static": slots.static, "last": slots.last, "heard": slots.heard}
+    heard = {"call": slots.heard.call, "moment": slots.heard.moment}
+    return {**state, "static": slots.static, "last": slots.last, **heard}
 
 
 def _batch_size(given: int | Literal["auto"], contract: Contract) -> int:
@@ -315,15 +312,3 @@ def _batch_size(given: int | Literal["auto"], contract: Contract) -> int:
         return min(max(CACHE // (numbers * BYTES), least), most)
     check_integer("batch_size", given, least=1)
     return int(given)
-
-
-def _limit(expire_after: int | timedelta | None) -> int | None:
-    """Return after how many calls, or microseconds, a key is forgotten."""
-    if expire_after is None:
-        return None
-    if isinstance(expire_after, timedelta):
-        if expire_after <= timedelta(0):
-            raise ValueError(f"`expire_after` must be above 0, got {expire_after}.")
-        return expire_after // timedelta(microseconds=1)
-    check_integer("expire_after", expire_after, least=1)
-    return int(expire_after)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from xlstm_ts.export.contract import COVARIATES, FORECAST, FUTURE, READING, Contract, next_name
 from xlstm_ts.streaming.columns import StreamColumns
+from xlstm_ts.streaming.expiry import Heard
 from xlstm_ts.streaming.sessions import bind, tensor
 from xlstm_ts.streaming.states import forecast_shape, initial_state
 from xlstm_ts.streaming.times import NEVER
@@ -36,30 +37,30 @@ class Slots:
         The static columns.
     last : ndarray of int64, shape (capacity,)
         The moment that the next reading must be after.
-    heard : ndarray of int64, shape (capacity, 2)
-        The call that the last reading came with, and its moment; `NEVER` where it had none, and in
-        slots without a stream.
+    heard : Heard
+        Which slots are taken, and when their streams were heard.
     """
 
     def __init__(self, contract: Contract, *, statics: int) -> None:
         self._initial = [array.reshape(-1) for array in initial_state(contract)]
         self.state = [np.empty((FEW, array.size), np.float32) for array in self._initial]
         self.static = np.empty((FEW, statics), np.float32)
-        self.last, self.heard = np.full(FEW, NEVER), np.full((FEW, 2), NEVER)
+        self.last, self.heard = np.full(FEW, NEVER), Heard.nobody(FEW)
         self._free = [*reversed(range(FEW))]
 
-    def take(self, static: Array) -> int:
-        """Return a slot for a stream that has seen nothing."""
+    def take(self, static: Array, *, call: int) -> int:
+        """Return a slot for a stream that has seen nothing and joins with a call."""
         if not self._free:
             self._grow()
         slot = self._free.pop()
         self.static[slot] = static
+        self.heard.take(slot, call=call)
         self.reset(slot)
         return slot
 
     def leave(self, slot: int) -> None:
         """Let another stream have the slot."""
-        self.heard[slot] = NEVER
+        self.heard.leave(slot)
         self._free.append(slot)
 
     def reset(self, slot: int) -> None:
@@ -76,7 +77,7 @@ class Slots:
         before = len(self.last)
         self.state = [_doubled(array) for array in self.state]
         self.static = _doubled(self.static)
-        self.last, self.heard = _doubled(self.last), _doubled(self.heard)
+        self.last, self.heard = _doubled(self.last), self.heard.doubled()
         self._free += reversed(range(before, 2 * before))
 
 
