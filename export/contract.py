@@ -156,7 +156,9 @@ class Contract:
         raw = json.loads(text)
         version = raw.get("version") if isinstance(raw, dict) else None
         if version != VERSION:
-            raise ValueError(f"contract version {version}, this library reads version {VERSION}")
+            raise ValueError(
+                f"contract version {version}, this library reads version {VERSION}: export it again"
+            )
         try:
             state = tuple(
                 StateArray(**{name: _frozen(value) for name, value in array.items()})

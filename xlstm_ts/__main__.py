@@ -2,6 +2,9 @@
 
 import sys
 
-from xlstm_ts.cli import main
+try:
+    from xlstm_ts.cli import main
+except KeyboardInterrupt:  # before there is anything to end
+    sys.exit(130)
 
 sys.exit(main())

@@ -75,7 +75,7 @@ def load(path: Path, forecaster: XLSTMForecaster) -> None:
         if header["format"] != FORMAT:
             raise KeyError(header["format"])
     except (ValueError, KeyError, EOFError, zipfile.BadZipFile, TypeError) as err:
-        raise SeriesError(f"{path} is not a saved forecaster, or is damaged: {err}.") from err
+        raise SeriesError(f"{path} is not a saved forecaster, or is damaged.") from err
     if header["version"] != VERSION:
         raise SeriesError(
             f"{path} has format version {header['version']}, this library reads {VERSION}; "

@@ -12,6 +12,7 @@ import pytest
 
 from xlstm_ts import __version__, training
 from xlstm_ts.cli import main
+from xlstm_ts.export.contract import VERSION
 from xlstm_ts.forecaster import XLSTMForecaster
 from xlstm_ts.streaming import StreamModel
 
@@ -139,7 +140,7 @@ def test_what_inspect_shows_can_be_fed(
         "takes      one reading at a time of a, b; null or NaN is missing",
         "step       'h' between two readings",
         "gives      the next 12 readings at the levels 0.1, 0.5, 0.9",
-        f"written by xlstm-ts {__version__}, contract 1, weights ",
+        f"written by xlstm-ts {__version__}, contract {VERSION}, weights ",
     ):
         assert line in words
 
@@ -171,7 +172,8 @@ def test_what_inspect_shows_can_be_fed(
         (["stream", "{graph}", "{csv}", "--expire-after", "2"], "such as 30min, 12h or 7d; got"),
         (["stream", "{graph}", "{csv}", "--expire-after", "0h"], "such as 30min, 12h or 7d; got"),
         (["stream", "{graph}", "{csv}", "--static", "x=1"], "The model has no static x"),
-        (["stream", "{graph}", "{csv}", "--snapshot", "{csv}"], "is no snapshot of this library"),
+        (["stream", "{graph}", "{csv}", "--snapshot", "{csv}"], "--snapshot "),
+        (["stream", "{graph}", "{csv}", "--snapshot", "{model}"], "is no snapshot of this library"),
     ],
 )
 def test_unusable_input_is_named(

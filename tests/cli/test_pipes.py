@@ -284,3 +284,45 @@ def test_nothing_heavy_is_imported(graph_path: Path, tmp_path: Path) -> None:
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
+
+
+def test_output_is_never_written_over_what_is_read(
+    graph_path: Path, readings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "data.jsonl"
+    for pair in (
+        ["stream", str(graph_path), str(data), "-o", str(data)],
+        ["stream", str(graph_path), "-o", str(graph_path)],
+        ["stream", str(graph_path), str(data), "--snapshot", str(data)],
+        ["export", str(data), "-o", str(data)],
+        ["predict", str(data), "-o", f"{tmp_path}/./data.jsonl"],
+        ["fit", str(data), "-o", str(data)],
+    ):
+        data.write_bytes(readings.read_bytes())
+        assert main(pair) == 2
+        assert "is a file that is read: give it another name" in capsys.readouterr().err
+        assert data.read_bytes() == readings.read_bytes()
+        assert graph_path.stat().st_size > 1000
+
+
+def test_lines_none_of_which_can_be_used_are_an_error(
+    graph_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "data.csv"
+    data.write_text("a,b\n" + 50 * "1,one\n")
+    assert main(["stream", str(graph_path), str(data), "-o", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert len([line for line in said.splitlines() if line.startswith("line ")]) == 20
+    assert "unusable lines 50 (the first 20 are shown)" in said
+
+
+def test_stamps_that_are_left_out_are_counted(
+    graph_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hours = pd.date_range("2026-01-01", periods=30, freq="h").delete([5, 6, 20])
+    data = pd.DataFrame({"time": hours, "a": 50.0, "b": 3.0, "id": "x"})
+    data.to_csv(tmp_path / "data.csv", index=False)
+    options = [str(graph_path), str(tmp_path / "data.csv"), "-o", str(tmp_path / "out")]
+    for key in ([], ["--key", "id"]):
+        assert main(["stream", *options, *key]) == 0
+        assert "3 stamps are left out between these" in capsys.readouterr().err

@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from xlstm_ts import __version__
-from xlstm_ts.cli.stream import Graph, read_pairs, say_aside, stream
+from xlstm_ts.cli.stream import Graph, check_output, read_pairs, say_aside, stream
 from xlstm_ts.exceptions import XLSTMError
 
 EPILOG = (
@@ -121,6 +121,7 @@ def fit(
     """
     from xlstm_ts.cli import modelling
 
+    check_output(output, data)
     named = {
         "horizon": horizon,
         "max_steps": steps,
@@ -165,6 +166,7 @@ def export(
     """
     from xlstm_ts.cli import modelling
 
+    check_output(output, model)
     units = read_pairs(unit or (), called="--unit", example="load=kW")
     modelling.export_file(model, output, series=series, units=units, say=typer.echo)
 
@@ -196,6 +198,7 @@ def predict(
     """
     from xlstm_ts.cli import modelling
 
+    check_output(output, model, data)
     columns = modelling.Columns(time=time, series=series)
     source = None if data is None else str(data)
     text = modelling.predict_file(model, data=source, columns=columns, coverage=coverage)

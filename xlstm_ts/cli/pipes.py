@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from xlstm_ts.checks import check_integer
 from xlstm_ts.cli.feeds import CsvRows, Reading, ReadingParser
+from xlstm_ts.cli.gaps import Gaps
 from xlstm_ts.cli.lines import BATCH, Arrival, Line, batches, read_lines, skip_lines
 from xlstm_ts.cli.serving import Served, Server
 from xlstm_ts.cli.stopping import Stop, StopAsked
@@ -29,6 +30,8 @@ from xlstm_ts.exceptions import StreamError
 from xlstm_ts.streaming import StreamModel
 
 Say = Callable[[str], None]
+# Lines that cannot be used and are shown, and the exit code where all are such.
+REPORTED, UNUSABLE = 20, 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +125,7 @@ def run_stream(options: PipeOptions, *, say: Say) -> int:
         pipe = _Pipe(options, model, server=server, output=output, begin=begin, say=say)
         pipe.run(read_lines(handle, stop=stop, progress=progress), stop=stop)
         say(pipe.summary())
-        return stop.exit_code
+        return UNUSABLE if pipe.was_useless and not stop.exit_code else stop.exit_code
 
 
 class _Pipe:
@@ -143,8 +146,9 @@ class _Pipe:
         self._options, self._server, self._output, self._say = options, server, output, say
         self._parser = ReadingParser(contract, key=options.key, time=options.time, report=say)
         self._rows: CsvRows | None = None
+        self._gaps = Gaps(contract)
         self._lines, self._written = begin
-        self._readings = self._unusable = self._alerts = 0
+        self._readings = self._unusable = self._alerts = self._left_out = 0
         self._write: Writer
         if options.is_csv:
             self._write = csv_writer(contract, is_keyed=is_keyed, has_alerts=has_alerts)
@@ -179,7 +183,20 @@ class _Pipe:
             counts["with an alert"] = self._alerts
         if self._unusable:
             counts["unusable lines"] = self._unusable
-        return ", ".join(f"{name} {count}" for name, count in counts.items())
+        said = ", ".join(f"{name} {count}" for name, count in counts.items())
+        if self._unusable > REPORTED:
+            said += f" (the first {REPORTED} are shown)"
+        if self._left_out:
+            said += (
+                f"; {self._left_out} stamps are left out between these, and the streams know "
+                "nothing of them: give such readings as missing (null, or an empty cell)"
+            )
+        return said
+
+    @property
+    def was_useless(self) -> bool:
+        """Whether there were lines and none could be used."""
+        return self._unusable > 0 and not self._readings
 
     def _opened(self, arrivals: Iterator[Arrival]) -> Iterator[Arrival]:
         """Return the lines to serve, after the header and what a snapshot has seen."""
@@ -226,9 +243,11 @@ class _Pipe:
                 self._snapshot()
                 raise StreamError(f"line {number}: {outcome}") from outcome
             self._unusable += 1
-            self._say(f"line {number}: {outcome}")
+            if self._unusable <= REPORTED:
+                self._say(f"line {number}: {outcome}")
             return
         self._readings += 1
+        self._left_out += self._gaps.count(outcome.reading.key, outcome.reading.time)
         self._alerts += bool(outcome.alerts)
         if outcome.alerts or not self._options.only_alerts:
             self._put(self._write(outcome, number))

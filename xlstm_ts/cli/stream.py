@@ -141,6 +141,8 @@ def stream(
       xlstm-ts stream model.onnx --mqtt mqtt://localhost --topic 'plant/+/sensors' \\
           --publish 'plant/{key}/alerts' --dead-letter plant/unusable --snapshot state
     """
+    check_output(output, model, data, snapshot)
+    check_output(snapshot, model, data, option="--snapshot")
     beside: dict[str, Any] = {
         "model": model,
         "key": key,
@@ -204,6 +206,13 @@ def _refuse_any(given: Mapping[str, object], *, because: str) -> None:
     names = [name for name, value in given.items() if value]
     if names:
         raise ValueError(f"{because[0].upper()}{because[1:]}: leave out {', '.join(names)}.")
+
+
+def check_output(output: Path | None, *read: Path | None, option: str = "-o") -> None:
+    """Refuse to write over what is read."""
+    for one in read:
+        if output is not None and one is not None and output.resolve() == one.resolve():
+            raise ValueError(f"{option} {output} is a file that is read: give it another name.")
 
 
 def read_pairs(given: Sequence[str], *, called: str, example: str) -> dict[str, str]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from numpy.ma import MaskedArray
 from numpy.typing import ArrayLike, NDArray
@@ -13,6 +16,8 @@ LARGEST = float(np.finfo(np.float32).max)
 
 def read_reading(reading: ArrayLike, channels: tuple[str, ...]) -> list[float]:
     """Return one number a channel, NaN where missing; a single channel may come as a number.
+
+    What names its channels, as a mapping or a row of a frame does, goes by the names.
 
     Raises
     ------
@@ -44,6 +49,7 @@ def read_history(history: ArrayLike, channels: tuple[str, ...]) -> NDArray[np.fl
         Where they have another number of channels, a number beyond float32, or none at all.
     """
     names = ", ".join(channels)
+    history = _by_name(history, channels)
     try:
         if isinstance(history, MaskedArray):
             history = np.ma.filled(history.astype(np.float64), np.nan)
@@ -71,6 +77,7 @@ def read_history(history: ArrayLike, channels: tuple[str, ...]) -> NDArray[np.fl
 
 
 def _row(reading: ArrayLike, channels: tuple[str, ...]) -> list[float]:
+    reading = _by_name(reading, channels)
     try:
         if isinstance(reading, MaskedArray):
             reading = np.ma.filled(reading.astype(np.float64), np.nan)
@@ -83,6 +90,25 @@ def _row(reading: ArrayLike, channels: tuple[str, ...]) -> list[float]:
     if array.ndim > 1:
         raise _wrong_shape(array.shape, channels)
     return array.reshape(-1).tolist()
+
+
+def _by_name(given: ArrayLike, channels: tuple[str, ...]) -> ArrayLike:
+    """Return what names its channels, as a mapping or a row of a frame does, in their order."""
+    if isinstance(given, np.ndarray) or not hasattr(given, "keys"):
+        return given
+    labels = list(given.keys())
+    keys = [str(label) for label in labels]
+    # The label of a single number is most often a time; where no name is known there are none.
+    if not isinstance(given, Mapping) and not set(keys) & set(channels):
+        return given
+    if sorted(keys) != sorted(channels):
+        raise StreamError(
+            f"A reading has one number for each of {', '.join(channels)}, got those of "
+            f"{', '.join(keys)}; NaN is a missing one."
+        )
+    named: Any = given
+    parts = {key: named[label] for key, label in zip(keys, labels, strict=True)}
+    return np.stack([np.asarray(parts[channel], np.float64) for channel in channels], -1)
 
 
 def _wrong_shape(shape: tuple[int, ...], channels: tuple[str, ...]) -> StreamError:

@@ -148,8 +148,8 @@ class Stream:
         Parameters
         ----------
         reading : array-like of float, shape (channels,)
-            One value a channel in raw units, in the order of `contract.channels`; NaN is missing.
-            A single channel may come as a plain number.
+            One value a channel in raw units, by name (a mapping, a row of a frame) or in the order
+            of `contract.channels`; NaN is missing. A single channel may come as a plain number.
         covariates : array-like of float, shape (columns,), or mapping, optional
             The past and known columns at the time of the reading, in the order of
             `contract.columns` or by name; NaN is missing. Needed where the model has some.
