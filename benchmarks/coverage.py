@@ -74,7 +74,7 @@ def _m4(report: Report, options: argparse.Namespace) -> None:
         context_length=21 * DAY,
         patch_length=DAY,
         linear_length=7 * DAY,
-        transform="log",
+        target_transform="log",
         dropout=0.0,
         learning_rate=3e-3,
         batch_size=128,

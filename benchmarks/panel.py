@@ -57,7 +57,7 @@ def _forecast(train: pd.DataFrame, options: argparse.Namespace, *, blocks: str) 
         context_length=28 * DAY,
         patch_length=DAY,
         linear_length=7 * DAY,
-        transform="log",  # the series are of all sizes, and none goes below 10
+        target_transform="log",  # the series are of all sizes, and none goes below 10
         blocks=blocks,
         dropout=0.0,
         learning_rate=3e-3,

@@ -127,7 +127,7 @@ def channel_units(model: XLSTM) -> ChannelUnits:
     """Return the units of the channels of a model."""
     center, spread = (array(part) for part in (model.center, model.spread))
     level = np.ones_like(center)
-    if model.config.transform is not None:
+    if model.config.target_transform is not None:
         # As float32 holds it.
         level = np.exp(center.clip(*LEVELS)).astype(np.float32).astype(np.float64)
         center = center - np.log(level)

@@ -111,7 +111,7 @@ def build_step_graph(
         columns=columns,
         seconds=seconds,
         zone=zone,
-        transform=config.transform,
+        transform=config.target_transform,
     )
     return graph.g.model({METADATA_KEY: contract.to_json()})
 

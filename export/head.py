@@ -50,8 +50,8 @@ def write_reading(g: Builder, config: XLSTMConfig, reading: str, *, units: Chann
 
     What has no logarithm becomes NaN or infinite, and so missing.
     """
-    if config.transform is not None:
-        offset = np.float32(OFFSETS[config.transform])
+    if config.target_transform is not None:
+        offset = np.float32(OFFSETS[config.target_transform])
         shifted = g("Add", reading, offset) if offset else reading
         reading = g("Log", g("Mul", shifted, 1 / units.level))
     return reading if (units.unit == 1).all() else g("Mul", reading, 1 / units.unit)
@@ -86,9 +86,9 @@ def write_raw(
     forecast = g("Add", g("Mul", forecast, scale), mean)
     if not (units.unit == 1).all():
         forecast = g("Mul", forecast, units.unit[:, None])
-    if config.transform is None:
+    if config.target_transform is None:
         return forecast
-    offset = np.float32(OFFSETS[config.transform])
+    offset = np.float32(OFFSETS[config.target_transform])
     forecast = g("Mul", g("Exp", forecast), units.level[:, None])
     return g("Sub", forecast, offset) if offset else forecast
 

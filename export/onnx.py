@@ -145,5 +145,5 @@ def _of_series(forecaster: XLSTMForecaster, key: Hashable) -> tuple[XLSTM, TimeS
         model = copy.deepcopy(model)
         if np.isnan(context.values).all(0).any():
             raise ValueError(f"Series {key!r} has a channel without a reading in its context.")
-        model.set_units(*find_units(transformed(context.values, model.config.transform)))
+        model.set_units(*find_units(transformed(context.values, model.config.target_transform)))
     return model, context

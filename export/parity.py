@@ -134,7 +134,7 @@ def parity_errors(
     """
     rng = np.random.default_rng(0)
     center, spread = (part.cpu().double().numpy() for part in (model.center, model.spread))
-    transform = model.config.transform
+    transform = model.config.target_transform
     random = center + spread * _wander(rng, (STEPS, len(spread)))
     random[rng.random(random.shape) < MISSING_SHARE] = np.nan
     quarter = STEPS // 4
@@ -160,7 +160,7 @@ def parity_errors(
 def _cure(model: XLSTM) -> str:
     """Say what helps where real readings are lost in float32."""
     lost = "a level far above the spread of a channel is lost in float32: "
-    if model.config.transform is None:
+    if model.config.target_transform is None:
         return f"{lost}subtract it before fitting"
     return f"{lost}fit without a transform, which such readings do not need"
 
@@ -242,7 +242,7 @@ def worst_errors(
     # Any values: what is static is laid out with the other columns here.
     static = {c.name: c.category or 0 for c in graph.contract.columns if c.role == "static"}
     stream, state = graph.create_stream(static=static), truth.initial_state(1)
-    horizon, transform = model.config.horizon, model.config.transform
+    horizon, transform = model.config.horizon, model.config.target_transform
     if columns is None:
         columns = np.empty((len(readings) + horizon, 0))
     # The digits that a column loses in float32 count, unlike those of readings: a stream of these

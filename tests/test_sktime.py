@@ -262,7 +262,13 @@ def test_survives_pickling() -> None:
 def test_levels_stay_where_readings_are() -> None:
     y = pd.Series(np.exp(2 * np.sin(np.arange(120) * np.pi / 4)))
     forecaster = XLSTMForecaster(
-        4, context_length=16, patch_length=2, d_model=8, n_heads=2, max_steps=3, transform="log"
+        4,
+        context_length=16,
+        patch_length=2,
+        d_model=8,
+        n_heads=2,
+        max_steps=3,
+        target_transform="log",
     )
     levels = forecaster.fit(y).predict_quantiles(fh=[1, 2, 3, 4], alpha=[1e-6, 0.5])
     assert (levels.to_numpy() > 0).all()

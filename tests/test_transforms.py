@@ -42,7 +42,7 @@ def make_pair(transform: str) -> tuple[XLSTM, XLSTM]:
     shape |= CONFIGS["mixed"]
     numbers = XLSTM(XLSTMConfig(**shape)).double().eval()
     numbers.set_units(np.array([[2.0, 0.0, -1.0]]), np.array([[0.5, 1.0, 2.0]]))
-    logs = XLSTM(XLSTMConfig(**shape, transform=transform)).double().eval()
+    logs = XLSTM(XLSTMConfig(**shape, target_transform=transform)).double().eval()
     logs.load_state_dict(numbers.state_dict())
     return logs, numbers
 
@@ -96,7 +96,7 @@ def test_the_graph_takes_raw_readings(transform: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("y", [ONE, PANEL], ids=["one", "panel"])
 def test_a_fit_is_that_of_the_logarithms(transform: str, y: pd.Series) -> None:
     forward, inverse = FUNCTIONS[transform]
-    ours = small(transform=transform, max_steps=20).fit(y)
+    ours = small(target_transform=transform, max_steps=20).fit(y)
     theirs = small(max_steps=20).fit(forward(y))
     levels = ours.predict_quantiles()
     np.testing.assert_allclose(levels, inverse(theirs.predict_quantiles()), rtol=1e-5)
@@ -115,7 +115,7 @@ def test_a_fit_is_that_of_the_logarithms(transform: str, y: pd.Series) -> None:
 
 
 def test_saved_exported_and_streamed(tmp_path: Path) -> None:
-    forecaster = small(transform="log", max_steps=20).fit(ONE)
+    forecaster = small(target_transform="log", max_steps=20).fit(ONE)
     forecaster.save(tmp_path / "model")
     loaded = XLSTMForecaster.load(tmp_path / "model")
     pd.testing.assert_series_equal(loaded.predict(), forecaster.predict())
@@ -127,7 +127,7 @@ def test_saved_exported_and_streamed(tmp_path: Path) -> None:
 
 
 def test_a_series_of_a_panel_is_exported_in_its_units(tmp_path: Path) -> None:
-    forecaster = small(transform="log", max_steps=20).fit(PANEL)
+    forecaster = small(target_transform="log", max_steps=20).fit(PANEL)
     export_onnx(forecaster, tmp_path / "model.onnx", series="b")
     stream = StreamModel(tmp_path / "model.onnx").create_stream()
     for reading in forecaster.context_.series["b"].values:
@@ -137,7 +137,7 @@ def test_a_series_of_a_panel_is_exported_in_its_units(tmp_path: Path) -> None:
 
 def test_intervals_stay_where_readings_are() -> None:
     y = sales(400, level=1.0) ** 3  # far more above than below
-    forecaster = small(transform="log", quantiles=(0.5,), max_steps=5).fit(y)
+    forecaster = small(target_transform="log", quantiles=(0.5,), max_steps=5).fit(y)
     bounds = forecaster.predict_interval(coverage=0.9)
     assert (bounds["lower"] == 0).any()
     assert (bounds["lower"] >= 0).all()
@@ -150,27 +150,31 @@ def test_intervals_stay_where_readings_are() -> None:
 def test_readings_without_a_logarithm_are_named(transform: str, value: float, cure: str) -> None:
     wrong = ONE.copy()
     wrong.iloc[100] = value
-    place = f"{value} at 2024-01-05 04:00:00, but transform='{transform}' needs readings {cure}"
+    place = (
+        f"{value} at 2024-01-05 04:00:00, but target_transform='{transform}' needs readings {cure}"
+    )
     with pytest.raises(SeriesError, match="`y` column 'sold' is " + place):
-        small(transform=transform).fit(wrong)
-    fitted = small(transform=transform).fit(ONE.iloc[:80])
+        small(target_transform=transform).fit(wrong)
+    fitted = small(target_transform=transform).fit(ONE.iloc[:80])
     for method in (fitted.predict, fitted.score, fitted.update):
         with pytest.raises(SeriesError, match=place):
             method(wrong.iloc[80:])
     with pytest.raises(SeriesError, match=place):
-        backtest(small(transform=transform), wrong, n_windows=16)
+        backtest(small(target_transform=transform), wrong, n_windows=16)
     panel = pd.concat({"x": ONE, "y": wrong})
     with pytest.raises(SeriesError, match="of series 'y' is"):
-        small(transform=transform).fit(panel)
+        small(target_transform=transform).fit(panel)
 
 
 def test_an_unknown_transform_is_refused() -> None:
-    with pytest.raises(ValueError, match="`transform` must be 'log', 'log1p' or None, got 'sqrt'"):
-        small(transform="sqrt").fit(ONE)
-    with pytest.raises(ValueError, match="`transform` must be"):
-        small(transform=["log"]).fit(ONE)
-    with pytest.raises(ValueError, match="`transform` must be"):
-        backtest(small(transform="sqrt"), ONE, n_windows=2)
+    with pytest.raises(
+        ValueError, match="`target_transform` must be 'log', 'log1p' or None, got 'sqrt'"
+    ):
+        small(target_transform="sqrt").fit(ONE)
+    with pytest.raises(ValueError, match="`target_transform` must be"):
+        small(target_transform=["log"]).fit(ONE)
+    with pytest.raises(ValueError, match="`target_transform` must be"):
+        backtest(small(target_transform="sqrt"), ONE, n_windows=2)
 
 
 @both
@@ -179,20 +183,24 @@ def test_percents_of_a_high_level_are_exported(
     transform: str, spread: float, tmp_path: Path
 ) -> None:
     y = 5e4 * (1 + spread * np.sin(np.arange(200) * np.pi / 4))
-    report = export_onnx(small(transform=transform, max_steps=20).fit(y), tmp_path / "model.onnx")
+    report = export_onnx(
+        small(target_transform=transform, max_steps=20).fit(y), tmp_path / "model.onnx"
+    )
     assert max(report.random, report.real) < 5e-5
 
 
 def test_counts_with_many_zeros_are_exported(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     y = np.where(rng.random(300) < 0.7, 0.0, np.ceil(rng.exponential(1e4, 300)))
-    report = export_onnx(small(transform="log1p", max_steps=50).fit(y), tmp_path / "model.onnx")
+    report = export_onnx(
+        small(target_transform="log1p", max_steps=50).fit(y), tmp_path / "model.onnx"
+    )
     assert report.random < 1e-4
 
 
 def test_readings_of_many_sizes_are_exported(tmp_path: Path) -> None:
     y = np.exp(8 * np.random.default_rng(0).standard_normal(200))
-    assert export_onnx(small(transform="log").fit(y), tmp_path / "model.onnx").real < 1e-4
+    assert export_onnx(small(target_transform="log").fit(y), tmp_path / "model.onnx").real < 1e-4
 
 
 def test_online_intervals_stay_where_readings_are() -> None:

@@ -202,7 +202,7 @@ def _roll(
 ) -> tuple[XLSTMForecaster, Floats]:
     """Return the estimator of the first fit, and the quantiles from every origin."""
     first = fitted = fit.on(cut(panel, [each[0] for each in origins]))
-    check_domain(panel, first.model_.config.transform)
+    check_domain(panel, first.model_.config.target_transform)
     windows = np.arange(max(map(len, origins)))
     size = 1 if refit else BATCH
     parts: list[list[Floats]] = [[] for _ in origins]

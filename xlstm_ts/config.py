@@ -50,7 +50,7 @@ class XLSTMConfig:
         is older is forgotten exponentially.
     dropout : float
         Share of activations dropped in training.
-    transform : {"log", "log1p"} or None
+    target_transform : {"log", "log1p"} or None
         What readings go through before anything else, and forecasts back: log(y) of readings above
         0, or log(1 + y) of readings above -1. A reading that has no logarithm is missing.
     n_past, n_known, n_static : int
@@ -79,7 +79,7 @@ class XLSTMConfig:
     linear_length: int = 0
     scaling_span: float = 168.0
     dropout: float = 0.0
-    transform: Transform = None
+    target_transform: Transform = None
     n_past: int = 0
     n_known: int = 0
     n_static: int = 0
@@ -115,8 +115,10 @@ class XLSTMConfig:
                 "`channel_embedding` tells independent channels apart; channels='mixed' does so "
                 "already, leave one of the two out."
             )
-        if self.transform not in (None, *OFFSETS):
-            raise ValueError(f"`transform` must be 'log', 'log1p' or None, got {self.transform!r}.")
+        if self.target_transform not in (None, *OFFSETS):
+            raise ValueError(
+                f"`target_transform` must be 'log', 'log1p' or None, got {self.target_transform!r}."
+            )
         if not isinstance(self.blocks, str) or set(self.blocks) - {"m", "s"}:
             raise ValueError(
                 f"`blocks` must be a word over 'm' (mLSTM) and 's' (sLSTM), got {self.blocks!r}."

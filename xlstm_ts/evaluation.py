@@ -61,7 +61,7 @@ def rolling_forecasts(
             part = windows[now]
             readings = torch.as_tensor(part, device=device)
             beside = None if columns is None else torch.as_tensor(columns[now], device=device)
-            units = _units(part, model.config.transform, device) if own_units else None
+            units = _units(part, model.config.target_transform, device) if own_units else None
             forecast = model.forecast(readings, beside, units).cpu().numpy()
             if own_units:  # nothing tells the level of a window without a reading
                 silent = np.asarray(np.isnan(part).all(1))

@@ -65,7 +65,7 @@ class XLSTMForecaster(Prediction, BaseEstimator):  # type: ignore[misc]
         Span of the causal mean and scale in readings. "auto" takes seven seasons.
     dropout : float, default=0.2
         Share of activations dropped in training.
-    transform : {"log", "log1p"} or None, default=None
+    target_transform : {"log", "log1p"} or None, default=None
         Forecast the logarithm of readings above 0, or of 1 + y of readings above -1: for what
         varies by percent, as sales and loads of many sizes do.
     max_steps, batch_size : int, default=1000, 64
@@ -161,7 +161,7 @@ class XLSTMForecaster(Prediction, BaseEstimator):  # type: ignore[misc]
         linear_length: int = 0,
         scaling_span: float | Literal["auto"] = "auto",
         dropout: float = 0.2,
-        transform: Transform = None,
+        target_transform: Transform = None,
         max_steps: int = 1000,
         batch_size: int = 64,
         learning_rate: float = 1e-3,
@@ -195,7 +195,7 @@ class XLSTMForecaster(Prediction, BaseEstimator):  # type: ignore[misc]
         self.linear_length = linear_length
         self.scaling_span = scaling_span
         self.dropout = dropout
-        self.transform = transform
+        self.target_transform = target_transform
         self.max_steps = max_steps
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -258,8 +258,10 @@ class XLSTMForecaster(Prediction, BaseEstimator):  # type: ignore[misc]
             panel, X, static, known_future=self.known_future, calendar=self.calendar, long=long
         )
         plan = plan_fit(self, panel, covariates)
-        check_domain(panel, plan.model.transform)
-        standard, units = standardise(panel, n_train=plan.n_train, transform=plan.model.transform)
+        check_domain(panel, plan.model.target_transform)
+        standard, units = standardise(
+            panel, n_train=plan.n_train, transform=plan.model.target_transform
+        )
         with seeded(self.random_state) as generator:
             model = XLSTM(plan.model)
             if units is not None:
@@ -353,7 +355,7 @@ class XLSTMForecaster(Prediction, BaseEstimator):  # type: ignore[misc]
         panel = self.context_.extended(new)
         model = copy.deepcopy(self.model_)
         units = None if self.pooled_ else Units(*model.units)
-        standard = restandardise(panel, units, transform=model.config.transform)
+        standard = restandardise(panel, units, transform=model.config.target_transform)
         with seeded(self.random_state) as generator:
             history = train(
                 model,

@@ -318,7 +318,7 @@ class XLSTM(nn.Module):
         self, readings: Tensor, units: tuple[Tensor, Tensor] | None = None
     ) -> tuple[Tensor, Tensor]:
         units = units or (self.center, self.spread)
-        folding = ReadingUnits(self.config.transform, *units)
+        folding = ReadingUnits(self.config.target_transform, *units)
         return folding.fold(readings, groups=self.config.groups, dtype=self.embed.weight.dtype)
 
     def _beside(
@@ -346,7 +346,7 @@ class XLSTM(nn.Module):
         self, forecast: Tensor, *, like: Tensor, units: tuple[Tensor, Tensor] | None = None
     ) -> Tensor:
         units = units or (self.center, self.spread)
-        return ReadingUnits(self.config.transform, *units).unfold(forecast, like=like)
+        return ReadingUnits(self.config.target_transform, *units).unfold(forecast, like=like)
 
     def _split(self, state: list[Tensor]) -> tuple[Scaling, list[Tensor], State]:
         cells = N_SCALING + N_BUFFER

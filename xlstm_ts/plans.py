@@ -94,7 +94,7 @@ def _model_config(
     usual_span = SPAN_SEASONS * season if season > 1 else SPAN_WITHOUT_SEASON
     same = (
         "horizon", "channels", "channel_embedding", "blocks", "d_model", "n_heads", "expansion",
-        "linear_length", "dropout", "transform",
+        "linear_length", "dropout", "target_transform",
     )  # fmt: skip
     return XLSTMConfig(
         **{name: getattr(forecaster, name) for name in same},

@@ -148,7 +148,7 @@ class Prediction:
             for one in panel
         ]
         # No reading lies below what its logarithm allows.
-        bounds = [each.clip(lowest(self.model_.config.transform)) for each in bounds]
+        bounds = [each.clip(lowest(self.model_.config.target_transform)) for each in bounds]
         return panel.restore_quantiles(bounds, ("lower", "upper"))
 
     def score(
@@ -199,7 +199,7 @@ class Prediction:
         """Return the series to forecast from, with what is known `horizon` times ahead of them."""
         long, known = self._long_columns(), self.context_
         panel = known if y is None else read_panel(y, long=long, known=known)
-        check_domain(panel, self.model_.config.transform)
+        check_domain(panel, self.model_.config.target_transform)
         ahead = self.model_.config.horizon if ahead is None else ahead
         return self.covariates_.attach(
             panel, X, static, long=long, ahead=ahead, only_ahead=y is None, known=known
@@ -209,7 +209,7 @@ class Prediction:
         """Return series that go on from those that are known, gaps between filled."""
         long, known = self._long_columns(), self.context_
         panel = read_panel(y, long=long, known=known, may_be_silent=True)
-        check_domain(panel, self.model_.config.transform)
+        check_domain(panel, self.model_.config.target_transform)
         panel = known.bridged(panel, name="y")
         return self.covariates_.attach(panel, X, static, long=long, known=known)
 

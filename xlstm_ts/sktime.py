@@ -52,9 +52,9 @@ class XLSTMForecaster(BaseForecaster):  # type: ignore[misc]
         The trained levels, of which the others follow: train those that matter most, in the tails
         above all. A single level forecasts no other.
     context_length, patch_length, channels, channel_embedding, blocks, d_model, n_heads, \
-expansion, linear_length, scaling_span, dropout, transform, max_steps, batch_size, learning_rate, \
-weight_decay, gradient_clip, stateful, validation_fraction, patience, calendar, id_column, \
-time_column, target_column, max_time, callbacks, checkpoint, device, random_state, verbose
+expansion, linear_length, scaling_span, dropout, target_transform, max_steps, batch_size, \
+learning_rate, weight_decay, gradient_clip, stateful, validation_fraction, patience, calendar, \
+id_column, time_column, target_column, max_time, callbacks, checkpoint, device, random_state, verbose
         As those of `xlstm_ts.XLSTMForecaster`.
     known_future : "all" or sequence of str, default="all"
         Columns of `X` that are known for the times that `predict` forecasts, as sktime has it of
@@ -144,7 +144,7 @@ time_column, target_column, max_time, callbacks, checkpoint, device, random_stat
         values = trained.to_numpy().reshape(len(trained), len(names), len(levels))
         columns = pd.MultiIndex.from_product((names, alpha))
         # On the scale of the model: no level falls below what a logarithm allows.
-        transform = self.forecaster_.model_.config.transform
+        transform = self.forecaster_.model_.config.target_transform
         scaled = _interpolate(transformed(values, transform), levels, alpha=alpha)
         wanted = restored(scaled, transform).reshape(len(trained), -1)
         return pd.DataFrame(wanted, trained.index, columns)

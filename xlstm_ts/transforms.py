@@ -49,7 +49,8 @@ def check_domain(panel: Panel, transform: Transform) -> None:
             series = "" if key is None else f" of series {key!r}"
             raise SeriesError(
                 f"`y` column {panel.channels[column]!r}{series} is {one.values[row, column]} at "
-                f"{one.index[row]}, but transform={transform!r} needs readings above {least:g}: "
+                f"{one.index[row]}, but target_transform={transform!r} needs readings above "
+                f"{least:g}: "
                 + ("take 'log1p', " if transform == "log" else "shift the readings, ")
                 + "or fit without a transform."
             )

@@ -24,7 +24,7 @@ MODELS = {
     "day": {"patch_length": 24},
     "week": {"patch_length": 168},
     "mixed": {"patch_length": 24, "channels": "mixed", "linear_length": 30},
-    "log": {"patch_length": 3, "transform": "log"},
+    "log": {"patch_length": 3, "target_transform": "log"},
     "long linear path": {"linear_length": 100},
     "columns": {"patch_length": 3, "n_past": 1, "n_known": 1, "n_static": 1, "periods": (24,)},
 }

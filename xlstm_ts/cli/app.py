@@ -129,7 +129,7 @@ def fit(
         "patch_length": patch,
         "blocks": blocks,
         "channels": channels,
-        "transform": transform,
+        "target_transform": transform,
         "quantiles": None if quantiles is None else _levels(quantiles),
         "calendar": None if calendar is None else tuple(calendar.split(",")),
         "random_state": random_state,
