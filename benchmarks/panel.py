@@ -26,7 +26,7 @@ HORIZON, DAY = 48, 24
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=5000)
+    parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--blocks", nargs="+", default=["mm", ""], help='"" is no recurrence')
     parser.add_argument("--quick", action="store_true", help="100 steps")
     parser.add_argument("--check", action="store_true", help="exit 1 where a bar is missed")

@@ -270,5 +270,10 @@ def test_levels_stay_where_readings_are() -> None:
         max_steps=3,
         target_transform="log",
     )
-    levels = forecaster.fit(y).predict_quantiles(fh=[1, 2, 3, 4], alpha=[1e-6, 0.5])
+    fh = [1, 2, 3, 4]
+    levels = forecaster.fit(y).predict_quantiles(fh=fh, alpha=[1e-6, 0.3, 0.5])
     assert (levels.to_numpy() > 0).all()
+    low, middle, _ = forecaster.forecaster_.predict_quantiles().to_numpy().T
+    np.testing.assert_allclose(levels.iloc[:, 2], middle)
+    share = NormalDist().inv_cdf(0.3) / NormalDist().inv_cdf(0.1)  # of the way to the lowest
+    np.testing.assert_allclose(levels.iloc[:, 1], middle ** (1 - share) * low**share)

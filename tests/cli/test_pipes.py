@@ -289,9 +289,11 @@ def test_nothing_heavy_is_imported(graph_path: Path, tmp_path: Path) -> None:
 def test_output_is_never_written_over_what_is_read(
     graph_path: Path, readings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    data = tmp_path / "data.jsonl"
+    data, link = tmp_path / "data.jsonl", tmp_path / "link"
+    link.symlink_to(data)
     for pair in (
         ["stream", str(graph_path), str(data), "-o", str(data)],
+        ["stream", str(graph_path), str(data), "-o", str(link)],
         ["stream", str(graph_path), "-o", str(graph_path)],
         ["stream", str(graph_path), str(data), "--snapshot", str(data)],
         ["export", str(data), "-o", str(data)],
