@@ -17,6 +17,7 @@ from xlstm_ts.kernels.tiling import fits
 
 Backend = Literal["auto", "triton", "torch"]
 
+HAS_TRITON = find_spec("triton") is not None
 LARGEST_HEAD = 128
 # Of AMD's, those with warps of 64 lanes and the registers that the tilings were chosen by.
 AMD_PARTS = ("gfx94", "gfx95")
@@ -61,6 +62,14 @@ def use_triton(backend: Backend, x: Tensor, *, dtype: torch.dtype, head: int) ->
     return not obstacle
 
 
+def is_exporting() -> bool:
+    """Say whether `torch.export` takes the code apart.
+
+    Before torch 2.13, Dynamo reads `torch.compiler.is_exporting()` as true, exporting or not.
+    """
+    return torch.compiler._is_exporting_flag
+
+
 def slstm_fits(backend: Backend, x: Tensor, *, head: int, precision: Precision) -> bool:
     """Say whether the recurrent weights of an sLSTM fit on the device.
 
@@ -85,7 +94,7 @@ def slstm_fits(backend: Backend, x: Tensor, *, head: int, precision: Precision) 
 
 def _obstacle(x: Tensor, *, dtype: torch.dtype, head: int) -> str:
     """Return what keeps the kernels from running, or nothing."""
-    if find_spec("triton") is None:
+    if not HAS_TRITON:
         return "needs the package triton, which is not installed: pip install triton"
     if not (x.is_cuda or os.environ.get("TRITON_INTERPRET") == "1"):
         return f"needs a CUDA device, got tensors on {x.device}"

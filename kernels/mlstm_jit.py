@@ -11,6 +11,9 @@ import triton.language as tl
 from xlstm_ts.kernels.states import M_START
 
 EMPTY = tl.constexpr(M_START)
+LOG2_E = tl.constexpr(1.4426950408889634)
+# A gate that is shut: a step of it leaves exp(-1000), which is zero. Sums of such stay finite.
+SHUT = tl.constexpr(-1000.0)
 # Only met beyond the range of exp, where a query of zeros would read 0 / 0, or nothing is left.
 TINY, MOST = tl.constexpr(2.0**-126), tl.constexpr(88.0)
 INF = tl.constexpr(float("inf"))
@@ -24,8 +27,8 @@ SLICES = ["n", "m", "n1", "m1", "dn1"]
 
 @triton.jit
 def _load(x, rows, cols, stride, seen, SIZE: tl.constexpr):
-    """Read `x[rows, cols]` as float32, zero where a row is not seen or a column is padding."""
-    return tl.load(x + rows * stride + cols, mask=seen & (cols < SIZE), other=0.0).to(tl.float32)
+    """Read `x[rows, cols]`, zero where a row is not seen or a column is padding."""
+    return tl.load(x + rows * stride + cols, mask=seen & (cols < SIZE), other=0.0)
 
 
 @triton.jit
@@ -34,7 +37,7 @@ def _dot(a, b, PRECISION: tl.constexpr, DOT: tl.constexpr):
 
 
 @triton.jit
-def _gates(i, f, mask, t0, stop, i_t, f_t, mask_t, L: tl.constexpr):
+def _gates(i, f, mask, t0, stop, i_t, f_t, mask_t, L: tl.constexpr, EXACT: tl.constexpr):
     """Return i, log f and presence of a chunk; an absent step has -inf, 0 and is not read."""
     t = tl.arange(0, L)
     present = t < stop - t0
@@ -45,49 +48,64 @@ def _gates(i, f, mask, t0, stop, i_t, f_t, mask_t, L: tl.constexpr):
     y = tl.exp(-tl.abs(x))
     log1p = tl.log(1.0 + y) + (y - ((1.0 + y) - 1.0)) / (1.0 + y)  # with what 1 + y rounds away
     log_f = tl.where(present, tl.minimum(x, 0.0) - log1p, 0.0)
+    if not EXACT:
+        log_f = tl.maximum(log_f, SHUT)
     return log_i, log_f, present
 
 
 @triton.jit
-def _exponents(log_i, log_f, L: tl.constexpr):
-    """Return what row t keeps of step j, `D` [L, L], and what the end of the chunk does, `a` [L].
-
-    Each entry sums its own forget gates: a difference of running sums would lose a small sum
-    behind a large one.
-    """
-    t = tl.arange(0, L)
-    between = tl.where(t[:, None] > t[None, :], log_f[:, None], 0.0)
-    past = t[:, None] >= t[None, :]
-    D = tl.where(past, tl.cumsum(between, 0) + log_i[None, :], -INF)
-    return D, tl.sum(between, 0) + log_i
+def _larger(a, b):
+    return tl.maximum(a, b)
 
 
 @triton.jit
-def _exponents_transposed(log_i, log_f, L: tl.constexpr):
-    """Return `D` as [j, t]: the scores of the reverse sweep are computed this way round."""
+def _scales(log_i, log_f, M, EXACT: tl.constexpr):
+    """Return the scale m of each row, its largest exponent but for rounding."""
+    if EXACT:
+        log_f = tl.maximum(log_f, SHUT)
+    b = tl.cumsum(log_f, 0)
+    return b + tl.maximum(M, tl.associative_scan(log_i - b, 0, _larger))
+
+
+@triton.jit
+def _kept(log_i, log_f, m_row, over, L: tl.constexpr, ROWS: tl.constexpr, EXACT: tl.constexpr):
+    """Return what row t keeps of step j, `P` [L, L] times `over[t]`, and of it the end, `a` [L].
+
+    `ROWS` is the axis of `P` that t runs along. Exact entries sum their own forget gates: a
+    difference of running sums, which is one addition instead, loses a small sum behind a large one.
+    """
     t = tl.arange(0, L)
-    between = tl.where(t[None, :] > t[:, None], log_f[None, :], 0.0)
-    past = t[None, :] >= t[:, None]
-    return tl.where(past, tl.cumsum(between, 1) + log_i[:, None], -INF)
+    if ROWS == 0:
+        past, later = t[:, None] >= t[None, :], t[:, None] > t[None, :]
+    else:
+        past, later = t[None, :] >= t[:, None], t[None, :] > t[:, None]
+    if EXACT:
+        between = tl.where(later, tl.expand_dims(log_f, 1 - ROWS), 0.0)
+        D = tl.where(past, tl.cumsum(between, ROWS) + tl.expand_dims(log_i, ROWS), -INF)
+        P = tl.exp(D - tl.expand_dims(m_row, 1 - ROWS)) * tl.expand_dims(over, 1 - ROWS)
+        return P, tl.sum(between, ROWS) + log_i
+    b = tl.cumsum(log_f, 0)
+    row, step = (b - m_row) * LOG2_E + tl.log2(over), (log_i - b) * LOG2_E
+    D = tl.where(past, tl.expand_dims(row, 1 - ROWS) + tl.expand_dims(step, ROWS), -INF)
+    return tl.exp2(D), tl.sum(log_f, 0) - b + log_i
 
 
 @triton.jit
 def _clean(q, seen):
     """Return queries with zeros where an absent step holds no number."""
-    return tl.where(seen | (tl.abs(q) < INF), q, 0.0)
+    return tl.where(seen | (tl.abs(q.to(tl.float32)) < INF), q, 0.0)
 
 
 @triton.jit
-def _product_sum(tile, dh, h, rows, cols, dh_t, h_t, inside, AXIS: tl.constexpr, V: tl.constexpr,
-                 BV: tl.constexpr):  # fmt: skip
+def _product_sum(tile, dh, h, rows, cols, dh_t, h_t, inside, V: tl.constexpr, BV: tl.constexpr):
     """Return the sum of dh * h over the whole head; `tile` is the block of dh in hand."""
     if V <= BV:
-        total = tl.sum(tile * _load(h, rows, cols, h_t, inside, V), AXIS)
-    else:
-        total = tl.sum(tile * 0.0, AXIS)
-        for first in tl.static_range(0, V, BV):
-            part = _load(dh, rows, first + cols, dh_t, inside, V)
-            total += tl.sum(part * _load(h, rows, first + cols, h_t, inside, V), AXIS)
+        other = _load(h, rows, cols, h_t, inside, V).to(tl.float32)
+        return tl.sum(tile.to(tl.float32) * other, 1)
+    total = tl.sum(tile.to(tl.float32) * 0.0, 1)
+    for first in tl.static_range(0, V, BV):
+        part = _load(dh, rows, first + cols, dh_t, inside, V).to(tl.float32)
+        total += tl.sum(part * _load(h, rows, first + cols, h_t, inside, V).to(tl.float32), 1)
     return total
 
 
@@ -97,13 +115,12 @@ def _floor(m):
 
 
 @triton.jit
-def _denominator_backward(product, d, m):
-    """Return 1 / den, the gradient of d, and what the row gives to its forget gates."""
+def _denominator_backward(product, d, m, scale: tl.constexpr):
+    """Return scale / den, den times the gradient of d, and what the row gives to forget gates."""
     floor = _floor(m)
-    den = tl.maximum(tl.abs(d), floor)
     above = tl.abs(d) > floor
-    dd = tl.where(above, tl.where(d > 0, -product, product) / den, 0.0)
-    return 1.0 / den, dd, tl.where(above, 0.0, product)
+    share = tl.where(above, tl.where(d > 0, -product, product), 0.0)
+    return scale / tl.maximum(tl.abs(d), floor), share, tl.where(above, 0.0, product)
 
 
 @triton.jit(do_not_specialize=RUNTIME, do_not_specialize_on_alignment=SLICES)
@@ -116,7 +133,7 @@ def forward_kernel(
     q_b, q_t, q_h, k_b, k_t, k_h, v_b, v_t, v_h,
     i_b, i_t, i_h, f_b, f_t, f_h, mask_b, mask_t,
     K: tl.constexpr, V: tl.constexpr, L: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr,
-    UNIT: tl.constexpr, PRECISION: tl.constexpr, DOT: tl.constexpr,
+    UNIT: tl.constexpr, PRECISION: tl.constexpr, DOT: tl.constexpr, EXACT: tl.constexpr,
 ):  # fmt: skip
     """Run over a segment of `span` steps; without `h` only the memory and its decay are written.
 
@@ -154,35 +171,31 @@ def forward_kernel(
     for x in range(tl.cdiv(stop - start, L)):
         t0 = start + x * L
         inside = t < stop - t0
-        log_i, log_f, present = _gates(i, f, mask, t0, stop, i_t, f_t, mask_t, L)
-        D, a = _exponents(log_i, log_f, L)
+        log_i, log_f, present = _gates(i, f, mask, t0, stop, i_t, f_t, mask_t, L, EXACT)
         decay = tl.sum(log_f, 0)
-        kt = _load(k + t0 * k_t, t[None, :], keys[:, None], k_t, present[None, :], K)  # [BK, L]
+        ks = _load(k + t0 * k_t, t[:, None], keys[None, :], k_t, present[:, None], K)  # [L, BK]
         vs = _load(v + t0 * v_t, t[:, None], values[None, :], v_t, present[:, None], V)  # [L, BV]
+        m_row = _scales(log_i, log_f, M, EXACT)
+        P, a = _kept(log_i, log_f, m_row, t * 0.0 + 1.0, L, 0, EXACT)
+        # The backward pass finds the scale of the memory in the last row of the chunk.
+        m_next = tl.sum(tl.where(t == L - 1, m_row, 0.0), 0)
         if h is not None:
             qs = _load(q + t0 * q_t, t[:, None], keys[None, :], q_t, inside[:, None], K)
             if mask is not None:
                 qs = _clean(qs, present[:, None])
-            carried = tl.cumsum(log_f, 0) + M
-            m_row = tl.maximum(carried, tl.max(D, 1))
-            u = tl.exp(carried - m_row) * scale
-            W = _dot(qs, kt, PRECISION, DOT) * tl.exp(D - m_row[:, None]) * scale
-            num = _dot(qs, C, PRECISION, DOT) * u[:, None]
-            num += _dot(W, vs, PRECISION, DOT)
-            raw = tl.sum(qs * N[None, :], 1) * u + tl.sum(W, 1)
-            den = tl.maximum(tl.abs(raw), _floor(m_row))
+            u = tl.exp(tl.cumsum(log_f, 0) + M - m_row)
+            W = _dot(qs, tl.trans(ks), PRECISION, DOT) * P
+            num = _dot(qs, C, PRECISION, DOT) * u[:, None] + _dot(W, vs, PRECISION, DOT)
+            raw = (tl.sum(qs.to(tl.float32) * N[None, :], 1) * u + tl.sum(W, 1)) * scale
+            over = scale / tl.maximum(tl.abs(raw), _floor(m_row))
             out = h + t0 * H * V + t[:, None] * (H * V) + values[None, :]
-            tl.store(out, num / den[:, None], mask=inside[:, None] & (values[None, :] < V))
+            tl.store(out, num * over[:, None], mask=inside[:, None] & (values[None, :] < V))
             tl.store(d + t0 * H + t * H, raw, mask=inside & (block == 0))
             tl.store(mc + t0 * H + t * H, m_row, mask=inside & (block == 0))
-            # The backward pass finds the scale of the memory in the last row of the chunk.
-            m_next = tl.sum(tl.where(t == L - 1, m_row, 0.0), 0)
-        else:
-            m_next = tl.maximum(decay + M, tl.max(a, 0))
         kept = tl.exp(decay + M - m_next)
-        kt *= tl.exp(a - m_next)[None, :]
-        C = C * kept + _dot(kt, vs, PRECISION, DOT)
-        N = N * kept + tl.sum(kt, 1)
+        written = ks.to(tl.float32) * tl.exp(a - m_next)[:, None]
+        C = C * kept + _dot(tl.trans(written), vs, PRECISION, DOT)
+        N = N * kept + tl.sum(written, 0)
         M = m_next
         G += decay
 
@@ -210,7 +223,7 @@ def backward_kernel(
     q_b, q_t, q_h, k_b, k_t, k_h, v_b, v_t, v_h,
     i_b, i_t, i_h, f_b, f_t, f_h, dh_b, dh_t, dh_h, mask_b, mask_t,
     K: tl.constexpr, V: tl.constexpr, L: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr,
-    UNIT: tl.constexpr, PRECISION: tl.constexpr, DOT: tl.constexpr,
+    UNIT: tl.constexpr, PRECISION: tl.constexpr, DOT: tl.constexpr, EXACT: tl.constexpr,
 ):  # fmt: skip
     """Run over a segment, both ways: forwards for dq, in reverse for all else.
 
@@ -240,7 +253,7 @@ def backward_kernel(
     d += first
     mc += first
     # Shares of one output stand one after another, each as long as q, or as the gates.
-    share = block.to(tl.int64) * rows * T + first
+    share_at = block.to(tl.int64) * rows * T + first
 
     t, keys, lanes = tl.arange(0, L), tl.arange(0, BK), tl.arange(0, BV)
     values = block * BV + lanes
@@ -264,34 +277,34 @@ def backward_kernel(
         for x in range(chunks):
             t0 = start + x * L
             inside = t < stop - t0
-            log_i, log_f, present = _gates(i, f, mask, t0, stop, i_t, f_t, mask_t, L)
-            D, a = _exponents(log_i, log_f, L)
+            log_i, log_f, present = _gates(i, f, mask, t0, stop, i_t, f_t, mask_t, L, EXACT)
             ks = _load(k + t0 * k_t, t[:, None], keys[None, :], k_t, present[:, None], K)
-            vt = _load(v + t0 * v_t, t[None, :], values[:, None], v_t, present[None, :], V)
+            vs = _load(v + t0 * v_t, t[:, None], values[None, :], v_t, present[:, None], V)
             dhs = _load(dh + t0 * dh_t, t[:, None], values[None, :], dh_t, inside[:, None], V)
             product = _product_sum(dhs, dh + t0 * dh_t, h + t0 * h_t, t[:, None], lanes[None, :],
-                                   dh_t, h_t, inside[:, None], 1, V, BV)  # fmt: skip
+                                   dh_t, h_t, inside[:, None], V, BV)  # fmt: skip
             raw = tl.load(d + t0 * H + t * H, mask=inside, other=0.0)
             # An infinite scale takes the rows after the last step out of everything.
             m_row = tl.load(mc + t0 * H + t * H, mask=inside, other=INF)
-            over, dd, _ = _denominator_backward(product, raw, m_row)
-            dd = tl.where(block == 0, dd, 0.0)
-            dnum = dhs * over[:, None]
-            dS = (_dot(dnum, vt, PRECISION, DOT) + dd[:, None]) * tl.exp(D - m_row[:, None])
-            u = tl.exp(tl.cumsum(log_f, 0) + M - m_row)
-            through = _dot(dnum, C, PRECISION, DOT) + dd[:, None] * N[None, :]
-            grad = (_dot(dS, ks, PRECISION, DOT) + through * u[:, None]) * scale
+            over, share, _ = _denominator_backward(product, raw, m_row, scale)
+            share = tl.where(block == 0, share, 0.0)
+            P, a = _kept(log_i, log_f, m_row, over, L, 0, EXACT)
+            dS = (_dot(dhs, tl.trans(vs), PRECISION, DOT) + share[:, None]) * P
+            u = tl.exp(tl.cumsum(log_f, 0) + M - m_row) * over
+            grad = (_dot(dhs, C, PRECISION, DOT) + share[:, None] * N[None, :]) * u[:, None]
+            grad += _dot(dS, ks, PRECISION, DOT)
             if mask is not None:
                 qs = _load(q + t0 * q_t, t[:, None], keys[None, :], q_t, inside[:, None], K)
-                grad = tl.where(present[:, None] | (tl.abs(qs) < INF), grad, 0.0)
-            to = dq + share * K + t0 * H * K + t[:, None] * (H * K) + keys[None, :]
+                finite = tl.abs(qs.to(tl.float32)) < INF
+                grad = tl.where(present[:, None] | finite, grad, 0.0)
+            to = dq + share_at * K + t0 * H * K + t[:, None] * (H * K) + keys[None, :]
             tl.store(to, grad, mask=inside[:, None] & in_keys[None, :])
             decay = tl.sum(log_f, 0)
             m_next = tl.load(mc + (tl.minimum(t0 + L, stop) - 1) * H)
             kept = tl.exp(decay + M - m_next)
-            ks *= tl.exp(a - m_next)[:, None]
-            C = C * kept + _dot(vt, ks, PRECISION, DOT)
-            N = N * kept + tl.sum(ks, 0)
+            written = ks.to(tl.float32) * tl.exp(a - m_next)[:, None]
+            C = C * kept + _dot(tl.trans(vs), written, PRECISION, DOT)
+            N = N * kept + tl.sum(written, 0)
             M = m_next
     else:
         dC, dN = tl.zeros([BV, BK], tl.float32), tl.zeros([BK], tl.float32)
@@ -307,50 +320,47 @@ def backward_kernel(
         for x in range(chunks):
             t0 = start + (chunks - 1 - x) * L
             inside = t < stop - t0
-            log_i, log_f, present = _gates(i, f, mask, t0, stop, i_t, f_t, mask_t, L)
+            log_i, log_f, present = _gates(i, f, mask, t0, stop, i_t, f_t, mask_t, L, EXACT)
             qs = _load(q + t0 * q_t, t[:, None], keys[None, :], q_t, inside[:, None], K)
             if mask is not None:
                 qs = _clean(qs, present[:, None])
-            dht = _load(dh + t0 * dh_t, t[None, :], values[:, None], dh_t, inside[None, :], V)
-            product = _product_sum(dht, dh + t0 * dh_t, h + t0 * h_t, t[None, :], lanes[:, None],
-                                   dh_t, h_t, inside[None, :], 0, V, BV)  # fmt: skip
+            dhs = _load(dh + t0 * dh_t, t[:, None], values[None, :], dh_t, inside[:, None], V)
+            product = _product_sum(dhs, dh + t0 * dh_t, h + t0 * h_t, t[:, None], lanes[None, :],
+                                   dh_t, h_t, inside[:, None], V, BV)  # fmt: skip
             raw = tl.load(d + t0 * H + t * H, mask=inside, other=0.0)
             m_row = tl.load(mc + t0 * H + t * H, mask=inside, other=INF)
-            over, dd, lost = _denominator_backward(product, raw, m_row)
-            dd = tl.where(block == 0, dd, 0.0)
-            dnum = dht * over[None, :]
+            over, share, lost = _denominator_backward(product, raw, m_row, scale)
+            share = tl.where(block == 0, share, 0.0)
             M = tl.where(t0 > start, tl.load(mc + (t0 - 1) * H, mask=t0 > start), m_start)
-            u = tl.exp(tl.cumsum(log_f, 0) + M - m_row) * scale
+            u = tl.exp(tl.cumsum(log_f, 0) + M - m_row) * over
             decay = tl.sum(log_f, 0)
             if dq is not None:
-                D, a = _exponents(log_i, log_f, L)
+                P, a = _kept(log_i, log_f, m_row, over, L, 1, EXACT)  # [j, t]
                 write = tl.exp(a - m_next)
-                kt = _load(k + t0 * k_t, t[None, :], keys[:, None], k_t, present[None, :], K)
+                ks = _load(k + t0 * k_t, t[:, None], keys[None, :], k_t, present[:, None], K)
                 vs = _load(v + t0 * v_t, t[:, None], values[None, :], v_t, present[:, None], V)
-                W = _dot(qs, kt, PRECISION, DOT) * tl.exp(D - m_row[:, None]) * scale
-                dvt = _dot(dC, kt, PRECISION, DOT) * write[None, :]
-                dvt += _dot(dnum, W, PRECISION, DOT)
-                to = dv + first * V + t0 * h_t + t[None, :] * h_t + values[:, None]
-                tl.store(to, dvt, mask=inside[None, :] & (values[:, None] < V))
-                Dt = _exponents_transposed(log_i, log_f, L)
-                dS = _dot(vs, dnum, PRECISION, DOT) + dd[None, :]  # [j, t]
-                dS *= tl.exp(Dt - m_row[None, :]) * scale
+                W = _dot(ks, tl.trans(qs), PRECISION, DOT) * P
+                dvs = _dot(ks, tl.trans(dC), PRECISION, DOT) * write[:, None]
+                dvs += _dot(W, dhs, PRECISION, DOT)
+                to = dv + first * V + t0 * h_t + t[:, None] * h_t + values[None, :]
+                tl.store(to, dvs, mask=inside[:, None] & (values[None, :] < V))
+                dS = (_dot(vs, tl.trans(dhs), PRECISION, DOT) + share[None, :]) * P
                 dks = (_dot(vs, dC, PRECISION, DOT) + dN[None, :]) * write[:, None]
                 dks += _dot(dS, qs, PRECISION, DOT)
-                to = dk + share * K + t0 * H * K + t[:, None] * (H * K) + keys[None, :]
+                to = dk + share_at * K + t0 * H * K + t[:, None] * (H * K) + keys[None, :]
                 tl.store(to, dks, mask=inside[:, None] & in_keys[None, :])
-                dis = tl.sum(dks * tl.trans(kt), 1)
+                dis = tl.sum(dks * ks.to(tl.float32), 1)
                 change = tl.where(block == 0, lost, 0.0) - dis
                 x_f = tl.load(f + t0 * f_t + t * f_t, mask=present, other=0.0).to(tl.float32)
                 dfs = tl.cumsum(change, 0, reverse=True) + later
                 dfs = tl.where(present, dfs / (1.0 + tl.exp(tl.minimum(x_f, MOST))), 0.0)
                 later += tl.sum(change, 0)
-                tl.store(di + share + t0 * H + t * H, dis, mask=inside)
-                tl.store(df + share + t0 * H + t * H, dfs, mask=inside)
+                tl.store(di + share_at + t0 * H + t * H, dis, mask=inside)
+                tl.store(df + share_at + t0 * H + t * H, dfs, mask=inside)
             kept = tl.exp(decay + M - m_next)
-            qs *= u[:, None]
-            dC = dC * kept + _dot(dnum, qs, PRECISION, DOT)
-            dN = dN * kept + tl.sum(qs * dd[:, None], 0)
+            read = qs.to(tl.float32) * u[:, None]
+            dC = dC * kept + _dot(tl.trans(dhs), read, PRECISION, DOT)
+            dN = dN * kept + tl.sum(read * share[:, None], 0)
             m_next = M
             G += decay
         if dc0 is not None:

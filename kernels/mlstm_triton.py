@@ -315,6 +315,7 @@ def _launch(q: Tensor, v: Tensor, *, tiling: Tiling, precision: Precision) -> di
         "BK": padded(K),
         "BV": tiling.value_block,
         **product_options(precision),
+        "EXACT": precision == "fp32",
         **compiler_options(warps=tiling.warps, stages=tiling.stages),
     }
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from xlstm_ts.kernels import mlstm_op, mlstm_torch, slstm_op, slstm_torch
-from xlstm_ts.kernels.backends import Backend, slstm_fits, use_triton
+from xlstm_ts.kernels.backends import Backend, is_exporting, slstm_fits, use_triton
 from xlstm_ts.kernels.checks import (
     check_choice,
     check_kernels,
@@ -120,7 +120,7 @@ def mlstm(
         state = MLSTMState(*(part.to(dtype) for part in state))
     head, given = max(q.shape[-1], v.shape[-1]), v.dtype
     with full_precision(q):
-        exporting = torch.compiler.is_exporting()
+        exporting = is_exporting()
         if not exporting and use_triton(backend, q, dtype=dtype, head=head):
             sizes = None if tiling is None else (*tiling[0], *tiling[1])
             plan = mlstm_op.Plan(0, precision, segments, sizes)
@@ -244,7 +244,7 @@ def slstm(
         state = SLSTMState(*(part.to(dtype) for part in state))
     head = x.shape[-1]
     with full_precision(x):
-        exporting = torch.compiler.is_exporting()
+        exporting = is_exporting()
         if (
             not exporting
             and use_triton(backend, x, dtype=dtype, head=head)

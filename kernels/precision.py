@@ -21,6 +21,8 @@ def compute_dtype(*tensors: Tensor) -> torch.dtype:
 def full_precision(x: Tensor) -> AbstractContextManager[None]:
     """Switch autocast off on the device of `x`; a backward pass may meet it as well."""
     device = x.device.type
-    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+    # Dynamo cannot trace the first question before torch 2.12, and compiles for no other devices.
+    known = torch.compiler.is_compiling() or torch.amp.is_autocast_available(device)
+    if known and torch.is_autocast_enabled(device):
         return torch.autocast(device, enabled=False)
     return nullcontext()

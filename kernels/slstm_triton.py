@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 import triton
 from torch import Tensor
+from torch.nn import functional as F
 
 from xlstm_ts.kernels.launch import (
     compiler_options,
@@ -37,6 +38,10 @@ class Saved(NamedTuple):
 
     gates: Tensor  # (T, 4, H, B, D): gap, sigmoid(-f), tanh z, sigmoid o
     memories: Tensor  # (T + 1, 2, H, B, D): c and n before each step and after the last
+
+
+# Steps of one product of the gradient of the recurrent weights.
+_PART = 512
 
 
 def forward(
@@ -159,9 +164,22 @@ def backward(
             **_launch(D, tiling, precision),
         )
     h0 = torch.zeros_like(h[:, 0]) if state is None else state.h.to(h.dtype)
-    before = torch.cat((h0[:, None], h[:, :-1]), 1).float()
-    dr = torch.einsum("btgho,bthi->hgoi", dx.float(), before)
-    return dx, dr, dx.sum((0, 1), dtype=torch.float32), dstate
+    before = torch.cat((h0[:, None], h[:, :-1]), 1)
+    return dx, _products(dx, before), dx.sum((0, 1), dtype=torch.float32), dstate
+
+
+def _products(dx: Tensor, before: Tensor) -> Tensor:
+    """Return the sum of the outer products of all steps, `(H, 4, D_out, D_in)`.
+
+    In parts, each a matrix product of its own: one sum over all steps would be as many products
+    as there are heads, and most of a GPU would wait for them.
+    """
+    parts = [
+        F.pad(x.flatten(0, 1).float(), (0, 0) * (x.dim() - 2) + (0, -len(x) * x.shape[1] % _PART))
+        for x in (dx, before)
+    ]
+    dx, before = (x.unflatten(0, (-1, _PART)) for x in parts)
+    return torch.einsum("nsgho,nshi->nhgoi", dx, before).sum(0)
 
 
 def _grid(batch: int, heads: int, tiling: ScanTiling) -> tuple[int, int]:

@@ -277,7 +277,8 @@ def test_rooms_are_links_without_init(room: str) -> None:
 
 def test_files_stay_readable() -> None:
     long = {name: len(path.read_text().splitlines()) for name, path in modules().items()}
-    assert {name: lines for name, lines in long.items() if lines > 400} == {}
+    over = {name: n for name, n in long.items() if n > (500 if name.endswith("_jit") else 400)}
+    assert over == {}
 
 
 def test_public_names_load_on_use() -> None:

@@ -45,7 +45,7 @@ def outputs_and_gradients(run, kind, inputs, start, present, **options):
     true = [parts[0], *(part * scaled(part, final.m) for part in parts[1:])]
     if kind is SLSTMState:
         true = [parts[0], parts[1], parts[2] / parts[3].clamp_min(1e-30)]
-    loss = sum((draw(*part.shape) * part).sum() for part in true)
+    loss = sum((draw(*part.shape).to(part.device) * part).sum() for part in true)
     gradients = torch.autograd.grad(loss, leaves, allow_unused=True)
     return [*true, *(g for g in gradients if g is not None)]
 
@@ -93,7 +93,8 @@ def test_a_closed_forget_gate_resets_the_memory(form, f: float, backend, dtype, 
     inputs, start, _ = mlstm_case(50, 8, 8, state=True, mask=False)
     for steps in ([0], [7, 8], range(33, 50)):
         inputs[4][:, list(steps)] = f
-    case = ([x.to(dtype) for x in inputs], [x.to(dtype) for x in start], None)
+    device = "cuda" if backend == "triton" and torch.cuda.is_available() else "cpu"
+    case = ([x.to(device, dtype) for x in inputs], [x.to(device, dtype) for x in start], None)
     truth = outputs_and_gradients(
         reference.mlstm, MLSTMState, *([x.double() for x in part] for part in case[:2]), None
     )

@@ -15,7 +15,7 @@ def test_heads_are_padded_to_powers_of_two() -> None:
 @pytest.mark.parametrize(("K", "V"), [(8, 8), (24, 24), (64, 33), (16, 128), (128, 8)])
 def test_tilings_are_powers_of_two(K, V, precision, backward) -> None:
     tiling = mlstm_tiling(K, V, precision, backward=backward)
-    for size in tiling:
+    for size in tiling[:3]:
         assert size & (size - 1) == 0
     assert tiling.chunk >= 16
     assert 16 <= tiling.value_block <= padded(V)
