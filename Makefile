@@ -15,7 +15,7 @@ demo: $(READY)
 	$(RUN) -m xlstm_ts demo
 
 test: $(READY)
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n auto
 
 lint: $(READY)
 	$(RUN) -m ruff format --check .

@@ -48,7 +48,7 @@ def test_failed_set_up_is_done_again_and_a_whole_one_is_not(checkout: Path) -> N
     code, _, calls = make("test", checkout)
     assert code == 0
     assert [call.split()[1] for call in calls] == ["venv", "pip", "pytest"]
-    assert make("test", checkout)[2] == ["-m pytest"]
+    assert make("test", checkout)[2] == ["-m pytest -n auto"]
 
 
 def test_every_benchmark_runs_and_failures_are_named_once(checkout: Path) -> None:
