@@ -24,7 +24,7 @@ from xlstm_ts.kernels.checks import (
     check_mlstm,
     check_slstm,
 )
-from xlstm_ts.kernels.precision import Precision, compute_dtype, full_precision
+from xlstm_ts.kernels.precision import Precision, compute_dtype, full_precision, matmul_precision
 from xlstm_ts.kernels.states import MLSTMState, SLSTMState
 from xlstm_ts.kernels.tiling import ScanTiling, Tiling
 
@@ -43,7 +43,7 @@ def mlstm(
     form: Form = "auto",
     chunk_size: int | None = None,
     backend: Backend = "auto",
-    precision: Precision = "fp32",
+    precision: Precision | None = None,
     segments: int | None = None,
     tiling: tuple[Tiling, Tiling] | None = None,
 ) -> tuple[Tensor, MLSTMState]:
@@ -76,8 +76,8 @@ def mlstm(
         `"triton"` takes the GPU kernels, `"torch"` plain torch, `"auto"` the kernels on a CUDA
         device where they can run.
     precision
-        Of the matrix products of the kernels: `"fp32"`, `"tf32"` or `"bf16"`. Sums and memories are
-        float32 in all three.
+        Of the matrix products of the kernels: `"fp32"`, `"tf32"` or `"bf16"`; by default what
+        `torch.set_float32_matmul_precision` says. Sums and memories are float32 in all three.
     segments
         Into how many pieces the kernels cut a long sequence to fill a device; by default as many as
         it needs.
@@ -113,6 +113,7 @@ def mlstm(
     dynamic; export `mlstm_step` for sequences of any length.
     """
     check_choice(form, chunk_size, segments)
+    precision = precision or matmul_precision()
     check_kernels(precision, tiling, kinds=(Tiling, Tiling))
     check_mlstm(q, k, v, i, f, state=state, mask=mask, sequence=True)
     dtype = compute_dtype(q, k, v, i, f, *(state or ()))
@@ -193,7 +194,7 @@ def slstm(
     state: SLSTMState | None = None,
     mask: Tensor | None = None,
     backend: Backend = "auto",
-    precision: Precision = "fp32",
+    precision: Precision | None = None,
     tiling: ScanTiling | None = None,
 ) -> tuple[Tensor, SLSTMState]:
     """Run the sLSTM over a sequence (equations 8 to 17, without the norm).
@@ -237,6 +238,7 @@ def slstm(
     taken at fixed `m`, so that they are exact for `exp(m) * c`, `exp(m) * n` and `c / n`; and T is
     a constant of an exported graph. `slstm_step` is the way around.
     """
+    precision = precision or matmul_precision()
     check_kernels(precision, tiling, kinds=(ScanTiling,))
     check_slstm(x, r, b, state=state, mask=mask, sequence=True)
     dtype = compute_dtype(x, r, b, *(state or ()))

@@ -12,6 +12,16 @@ from torch import Tensor
 # Of the matrix products of the GPU kernels; sums and memories are float32 in all of them.
 Precision = Literal["fp32", "tf32", "bf16"]
 
+# What torch calls them, of its own products in float32.
+_NAMES: dict[str, Precision] = {"highest": "fp32", "high": "tf32", "medium": "bf16"}
+
+
+# Dynamo cannot trace a question that is answered in words.
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def matmul_precision() -> Precision:
+    """Return what `torch.set_float32_matmul_precision` asks for, once for a compiled graph."""
+    return _NAMES[torch.get_float32_matmul_precision()]
+
 
 def compute_dtype(*tensors: Tensor) -> torch.dtype:
     """Return float64 if any of the tensors has it, else float32."""

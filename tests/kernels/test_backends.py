@@ -1,6 +1,7 @@
 """One operator, two paths: the choice, its refusals, and what torch makes of the operator."""
 
 import warnings
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import pytest
@@ -275,3 +276,33 @@ def test_what_does_not_fit_falls_back_and_says_so_once(monkeypatch) -> None:
         assert backends.slstm_fits("auto", x, head=64, precision="fp32")
     with pytest.raises(BackendError, match="no room for sLSTM heads of 128"):
         backends.slstm_fits("triton", x, head=128, precision="fp32")
+
+
+@pytest.fixture
+def matmul_setting() -> Iterator[None]:
+    before = torch.get_float32_matmul_precision()
+    yield
+    torch.set_float32_matmul_precision(before)
+
+
+@pytest.mark.parametrize(("run", "inputs", "state"), CELLS)
+@pytest.mark.parametrize(
+    ("setting", "precision"), [("highest", "fp32"), ("high", "tf32"), ("medium", "bf16")]
+)
+@pytest.mark.usefixtures("matmul_setting")
+def test_the_precision_is_torch_s_unless_it_is_given(
+    monkeypatch, run, inputs, state, setting: str, precision: str
+) -> None:
+    asked = []
+    module = mlstm_op if run is ops.mlstm else slstm_op
+    compute = module.run
+
+    def spy(*tensors, plan, **options):
+        asked.append(plan.precision)
+        return compute(*tensors, plan=plan, **options)
+
+    monkeypatch.setattr(module, "run", spy)
+    torch.set_float32_matmul_precision(setting)
+    run(*inputs(5), backend="triton")
+    run(*inputs(5), backend="triton", precision="tf32")
+    assert asked == [precision, "tf32"]
