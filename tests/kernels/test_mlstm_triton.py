@@ -346,10 +346,11 @@ def test_short_precisions_but_for_their_products(T, K, V, segments, precision: s
 
 
 @pytest.mark.parametrize("f", [-torch.inf, -1e30, -300.0])
-@pytest.mark.parametrize(("precision", "bound"), [("fp32", 2e-5), ("tf32", 5e-3), ("bf16", 3e-2)])
+@pytest.mark.parametrize(("precision", "bound"), [("fp32", 1e-4), ("tf32", 5e-3), ("bf16", 3e-2)])
 def test_a_shut_gate_resets_the_memory(precision: str, bound: float, f: float) -> None:
     case = make_case(50, 8, 8, state=True)
     case.inputs[3].sub_(2)  # as below: no denominator crosses zero
+    case.inputs[3][:, :7] += 40  # only a gate that is shut for good hides what was written so
     for steps in ([0], [7, 8], range(33, 50)):
         case.inputs[4][:, list(steps)] = f
     got = run(case, precision=precision)
