@@ -10,11 +10,10 @@ import pandas as pd
 from pandas.tseries.frequencies import to_offset
 
 from xlstm_ts import advice
+from xlstm_ts.checks import is_far
 from xlstm_ts.exceptions import SeriesError
 
 TIMES = (pd.DatetimeIndex, pd.PeriodIndex)
-# A stamp far in the future by mistake must not fill the memory with missing readings.
-MOST_TIMES_LONGER, ALWAYS_ALLOWED = 20, 10_000
 
 
 def complete_index(
@@ -188,7 +187,7 @@ def _periods(index: pd.PeriodIndex, *, name: str) -> pd.PeriodIndex:
 
 
 def _check_not_far(slots: float, index: pd.Index[Any], *, row: int, name: str) -> None:
-    if slots > MOST_TIMES_LONGER * len(index) + ALWAYS_ALLOWED:
+    if is_far(slots, length=len(index)):
         raise SeriesError(
             f"`{name}` has a gap of many times its length before position {row} ({index[row]}); "
             "correct the time, or use the readings after it."
@@ -265,7 +264,7 @@ def _integers(index: pd.Index[Any], *, name: str) -> pd.RangeIndex:
         return pd.RangeIndex(index[0], index[0] + 1, name=index.name)
     steps = pd.Series(index[1:] - index[:-1])
     step = int(steps.mode()[0])
-    if (steps % step).any() or steps.sum() / step > MOST_TIMES_LONGER * len(index) + ALWAYS_ALLOWED:
+    if (steps % step).any() or is_far(steps.sum() / step, length=len(index)):
         row = int((steps != step).to_numpy().argmax()) + 1
         raise SeriesError(
             f"`{name}` has an irregular index: {index[row]} at position {row}, expected "

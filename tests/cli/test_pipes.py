@@ -318,13 +318,27 @@ def test_lines_none_of_which_can_be_used_are_an_error(
     assert "unusable lines 50 (the first 20 are shown)" in said
 
 
-def test_stamps_that_are_left_out_are_counted(
-    graph_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("key", [[], ["--key", "id"]])
+def test_stamps_that_are_left_out_are_missing_readings(
+    key: list[str], graph_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    hours = pd.date_range("2026-01-01", periods=30, freq="h").delete([5, 6, 20])
+    """Alerts are those of one who is told so, by the band forecast for the reading itself."""
+    hours = pd.date_range("2026-01-01", periods=60, freq="h")
     data = pd.DataFrame({"time": hours, "a": 50.0, "b": 3.0, "id": "x"})
-    data.to_csv(tmp_path / "data.csv", index=False)
-    options = [str(graph_path), str(tmp_path / "data.csv"), "-o", str(tmp_path / "out")]
-    for key in ([], ["--key", "id"]):
-        assert main(["stream", *options, *key]) == 0
-        assert "3 stamps are left out between these" in capsys.readouterr().err
+    data["a"] += 10 * np.sin(np.arange(60) * np.pi / 12)
+    away = [5, 6, *range(20, 26), 40]
+    written = []
+    for name in ("told", "left out"):
+        table = data.drop(index=away) if name == "left out" else data.copy()
+        table.loc[table.index.isin(away), ["a", "b"]] = np.nan
+        table.to_csv(tmp_path / "data.csv", index=False)
+        options = [str(graph_path), str(tmp_path / "data.csv"), "-o", str(tmp_path / name)]
+        assert main(["stream", *options, "--alert-outside", "0.01", *key]) == 0
+        of_time = {one.pop("time"): one for one in records(tmp_path / name)}
+        written.append({time: {**one, "line": 0} for time, one in of_time.items()})
+    given = {str(hour): written[0][str(hour)] for hour in hours.delete(away)}
+    assert written[1] == given
+    assert any(one["alerts"] for one in given.values())
+    said = capsys.readouterr().err.splitlines()
+    assert said[-1].endswith("left-out stamps filled 9")
+    assert "filled" not in said[-2]

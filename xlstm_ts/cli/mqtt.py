@@ -161,7 +161,7 @@ class _Bridge:
         self._parser = ReadingParser(model.contract, key=options.key, time=options.time, report=say)
         self._write = json_writer(model.contract, has_alerts=options.margin is not None)
         self._readings, self._kept = readings, readings
-        self._unusable = self._alerts = self._repeated = 0
+        self._unusable = self._alerts = self._filled = self._repeated = 0
 
     def run(self, stop: Stop) -> None:
         """Serve what comes, and keep the state at the end."""
@@ -178,6 +178,7 @@ class _Bridge:
             "readings": self._readings,
             "streams": self._server.streams,
             "with an alert": self._alerts,
+            "left-out stamps filled": self._filled,
             "unusable messages": self._unusable,
             **self._link.counts,
         }
@@ -214,6 +215,7 @@ class _Bridge:
     def _forecast(self, served: Served, message: Arrived) -> list[tuple[str, bytes]]:
         self._readings += 1
         self._alerts += bool(served.alerts)
+        self._filled += served.filled
         if self._options.only_alerts and not served.alerts:
             return []
         topic = self._options.publish.replace(KEY, str(served.reading.key))

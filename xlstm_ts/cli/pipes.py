@@ -21,7 +21,6 @@ from tqdm import tqdm
 
 from xlstm_ts.checks import check_integer
 from xlstm_ts.cli.feeds import CsvRows, Reading, ReadingParser
-from xlstm_ts.cli.gaps import Gaps
 from xlstm_ts.cli.lines import BATCH, Arrival, Line, batches, read_lines, skip_lines
 from xlstm_ts.cli.serving import Served, Server
 from xlstm_ts.cli.stopping import Stop, StopAsked
@@ -146,9 +145,8 @@ class _Pipe:
         self._options, self._server, self._output, self._say = options, server, output, say
         self._parser = ReadingParser(contract, key=options.key, time=options.time, report=say)
         self._rows: CsvRows | None = None
-        self._gaps = Gaps(contract)
         self._lines, self._written = begin
-        self._readings = self._unusable = self._alerts = self._left_out = 0
+        self._readings = self._unusable = self._alerts = self._filled = 0
         self._write: Writer
         if options.is_csv:
             self._write = csv_writer(contract, is_keyed=is_keyed, has_alerts=has_alerts)
@@ -181,16 +179,13 @@ class _Pipe:
         counts = {"readings": self._readings, "streams": self._server.streams}
         if self._options.margin is not None:
             counts["with an alert"] = self._alerts
+        if self._filled:
+            counts["left-out stamps filled"] = self._filled
         if self._unusable:
             counts["unusable lines"] = self._unusable
         said = ", ".join(f"{name} {count}" for name, count in counts.items())
         if self._unusable > REPORTED:
             said += f" (the first {REPORTED} are shown)"
-        if self._left_out:
-            said += (
-                f"; {self._left_out} stamps are left out between these, and the streams know "
-                "nothing of them: give such readings as missing (null, or an empty cell)"
-            )
         return said
 
     @property
@@ -247,7 +242,7 @@ class _Pipe:
                 self._say(f"line {number}: {outcome}")
             return
         self._readings += 1
-        self._left_out += self._gaps.count(outcome.reading.key, outcome.reading.time)
+        self._filled += outcome.filled
         self._alerts += bool(outcome.alerts)
         if outcome.alerts or not self._options.only_alerts:
             self._put(self._write(outcome, number))

@@ -38,7 +38,7 @@ from xlstm_ts.exceptions import StreamError
 from xlstm_ts.export.contract import Contract
 from xlstm_ts.files import atomic_path
 
-MAGIC = b"xlstm-ts snapshot 1\n"
+MAGIC = b"xlstm-ts snapshot 2\n"
 CURE = "restore an older copy, or begin with an empty state"
 SHOWN = 12  # of the hash of a model, in hexadecimal: enough to tell it from others
 

@@ -54,7 +54,7 @@ def read_times(time: Time | Sequence[Time], *, zone: str | None, is_calendar: bo
     try:
         times = [time] if isinstance(time, str | datetime | np.datetime64) else list(time)
         read = [datetime.fromisoformat(one) if isinstance(one, str) else one for one in times]
-        wall = [_wall_clock(one, zone, is_calendar=is_calendar) for one in read]
+        wall = [_as_wall_clock(one, zone, is_calendar=is_calendar) for one in read]
         moments = _moments(read[0], zone)
     except StreamError:
         raise
@@ -76,64 +76,20 @@ def moment_after(told: Told, last: int, *, zone: str | None) -> int:
         if moment > last:
             return moment
     raise StreamError(
-        f"`time` is {_shown(told.moments[-1], zone)}, which is not after {_shown(last, zone)}, the "
+        f"`time` is {_clock(told.moments[-1], zone)}, which is not after {_clock(last, zone)}, the "
         "time of the reading before: give each reading once, in the order of time, or reset the "
         "stream first."
     )
 
 
-def read_history_times(
-    time: Sequence[Time],
-    length: int,
-    *,
-    horizon: int,
-    zone: str | None,
-    is_calendar: bool,
-    last: int,
-) -> tuple[NDArray[np.datetime64], int]:
-    """Read the times of many readings, each after the one before.
-
-    Parameters
-    ----------
-    time : sequence of str, datetime or datetime64
-        `length` of them, or also the `horizon` ones after the last.
-    length, horizon : int
-        Readings, and readings of a forecast.
-    zone, is_calendar
-        As for `read_times`.
-    last : int
-        The moment of the reading before these.
-
-    Returns
-    -------
-    tuple of ndarray of datetime64 and int
-        What the clock on the wall shows at all of them, and the moment of the last reading.
-
-    Raises
-    ------
-    StreamError
-        Where there are more or fewer, or one cannot be used.
-    """
-    times = [] if isinstance(time, str | datetime | np.datetime64) else list(time)
-    if len(times) not in (length, length + horizon):
-        raise StreamError(
-            f"`time` has one time for each of the {length} readings, or these and the {horizon} "
-            f"after them; got {len(times) or time!r}."
-        )
-    told = [read_times(one, zone=zone, is_calendar=is_calendar) for one in times]
-    for one in told[:length]:
-        last = moment_after(one, last, zone=zone)
-    return np.array([one.wall for one in told], "M8[ms]"), last
-
-
-def _wall_clock(time: datetime | np.datetime64, zone: str | None, *, is_calendar: bool) -> Time:
+def _as_wall_clock(time: datetime | np.datetime64, zone: str | None, *, is_calendar: bool) -> Time:
     if isinstance(time, datetime) and time.tzinfo is not None:
         if is_calendar and zone is None:
             raise StreamError(
                 f"`time` is {time}, but the fit was on times without a zone: give those of its "
                 "clock, by time.replace(tzinfo=None)."
             )
-        clock = _zone(zone) if is_calendar and zone else timezone.utc
+        clock = zone_of(zone) if is_calendar and zone else timezone.utc
         time = time.astimezone(clock).replace(tzinfo=None)
     if np.isnat(np.datetime64(time)):
         raise ValueError("not a time")
@@ -148,7 +104,7 @@ def _moments(time: datetime | np.datetime64, zone: str | None) -> tuple[int, ...
     if time.tzinfo is not None:
         return (_microseconds(time),)
     try:
-        clock = _zone(zone) if zone else timezone.utc
+        clock = zone_of(zone) if zone else timezone.utc
     except StreamError:  # without a database of zones the clock is all there is
         clock = timezone.utc
     both = {_microseconds(time.replace(tzinfo=clock, fold=fold)) for fold in (0, 1)}
@@ -160,18 +116,31 @@ def _microseconds(time: datetime) -> int:
     return int(utc.astype(np.int64))
 
 
-def _shown(moment: int, zone: str | None) -> str:
-    time: datetime = np.datetime64(moment, "us").item().replace(tzinfo=timezone.utc)
+def wall_clock(moment: int, zone: str | None) -> np.datetime64:
+    """Return what the clock on the wall of the zone shows at a moment."""
+    return np.datetime64(_clock(moment, zone).replace(tzinfo=None), "us")
+
+
+def _clock(moment: int, zone: str | None) -> datetime:
+    """Return the time of the zone; without one that is known, that of the clock."""
+    time: datetime = np.datetime64(moment, "us").item()
     try:
-        return str(time.astimezone(_zone(zone)) if zone else time.replace(tzinfo=None))
+        return time.replace(tzinfo=timezone.utc).astimezone(zone_of(zone)) if zone else time
     except StreamError:
-        return str(time.replace(tzinfo=None))
+        return time
 
 
-def _zone(name: str) -> ZoneInfo:
+def zone_of(name: str) -> ZoneInfo:
+    """Return a zone by its name.
+
+    Raises
+    ------
+    StreamError
+        Where it is an offset, or there is no database of zones.
+    """
     try:
         return ZoneInfo(name)
-    except (ValueError, KeyError, OSError) as err:  # an offset, or no database of zones
+    except (ValueError, KeyError, OSError) as err:
         raise StreamError(
             f"The zone {name} of the fit is not known here: give `time` without a zone, as its "
             "clock shows it."
