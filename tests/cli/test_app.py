@@ -95,6 +95,36 @@ def test_many_series(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert main(["export", str(model), "-o", str(graph), "--series", "001"]) == 0
 
 
+@pytest.mark.parametrize(
+    ("form", "options", "zone"),
+    [("%Y/%m/%d %H:%M+02:00", [], "UTC+02:00"), ("%d/%m/%Y %I:%M %p", ["--time-format"], None)],
+)
+def test_a_stream_reads_the_times_of_the_fit(
+    form: str,
+    options: list[str],
+    zone: str | None,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    hours = pd.date_range("2026-01-10 20:00", periods=200, freq="h")
+    data, model, graph = (tmp_path / name for name in ("data.csv", "model", "model.onnx"))
+    table = pd.DataFrame({"ds": hours.strftime(form), "y": np.sin(np.arange(200))})
+    table.drop(index=[150, 151]).to_csv(data, index=False)
+    calendar = ["--calendar", "hour", "--set", "patch_length=1", *SMALL]
+    assert main(["fit", str(data), "--horizon", "4", *calendar, "-o", str(model)]) == 0
+    assert main(["export", str(model), "-o", str(graph)]) == 0
+    assert main(["inspect", str(graph)]) == 0
+    shown, aside = capsys.readouterr()
+    assert shown.count("leaves out 2 stamps") == 1
+    assert "Warning" not in aside
+    assert ("by the clock of UTC+02:00; a time with another offset" in shown) == bool(zone)
+    assert ("time from 'ds', day first" in shown) == bool(options)
+    if options:
+        options = [*options, form]
+    assert main(["stream", str(graph), str(data), "--time", "ds", *options]) == 0
+    assert "readings 198, streams 1, left-out stamps filled 2" in capsys.readouterr().err
+
+
 def test_covariates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     hours = pd.date_range("2026-01-01", periods=204, freq="h", name="ds")
     table = pd.DataFrame({"y": np.sin(np.arange(204)), "promo": 1, "visitors": 2.5}, hours)

@@ -50,6 +50,14 @@ def test_without_a_zone_that_is_known_the_clock_is_all(zone: str | None) -> None
         moment("2024-10-27 02:30", last, zone=zone)
 
 
+@pytest.mark.parametrize("zone", ["UTC+05:30", "+05:30", "Asia/Kolkata"])
+def test_a_zone_may_be_an_offset(zone: str) -> None:
+    """As that of a file of which each time has the same one."""
+    told = read_times("2024-10-27T06:30+00:00", zone=zone, is_calendar=True)
+    assert told.wall == np.datetime64("2024-10-27T12:00")
+    assert told.moments == read_times("2024-10-27T12:00", zone=zone, is_calendar=True).moments
+
+
 def test_the_first_of_many_counts() -> None:
     times = ["2024-01-01", "2024-01-02", "2024-01-03"]
     assert moment(times) == moment("2024-01-01")

@@ -131,7 +131,9 @@ def _channels(facts: dict[str, Any]) -> str:
 def _step(facts: dict[str, Any]) -> str:
     if facts["step"] is None:
         return "readings are counted, no time is needed"
-    zone = f", by the clock of {facts['zone']}" if facts["zone"] else ""
+    zone = ""
+    if facts["zone"]:
+        zone = f", by the clock of {facts['zone']}; a time with another offset is converted to that"
     return f"{facts['step']!r} between two readings{zone}"
 
 

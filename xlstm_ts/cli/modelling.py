@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from xlstm_ts.cli.tables import Table, read_table
-from xlstm_ts.exceptions import InterruptedWarning, SeriesError
+from xlstm_ts.exceptions import InterruptedWarning, SeriesError, SeriesWarning
 from xlstm_ts.export.onnx import export_onnx
 from xlstm_ts.files import check_folder
 from xlstm_ts.forecaster import XLSTMForecaster
@@ -207,7 +207,9 @@ def _skill(forecaster: XLSTMForecaster, y: pd.DataFrame, X: pd.DataFrame | None)
     if not tail:
         return "not judged without a validation tail"
     try:
-        skill = forecaster.score(y.iloc[-(tail + before) :], X)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SeriesWarning)  # what it says of the data was said
+            skill = forecaster.score(y.iloc[-(tail + before) :], X)
     except SeriesError as err:
         return f"not judged: {err}"
     return f"{skill:.2f} on the validation tail (1 is perfect, 0 is no better than seasonal-naive)"

@@ -8,7 +8,8 @@ from datetime import timedelta
 from typing import Any, NamedTuple
 
 from xlstm_ts.cli.alerts import Alert, BandRule
-from xlstm_ts.cli.feeds import Key, Reading
+from xlstm_ts.cli.feeds import Reading
+from xlstm_ts.cli.fields import Key
 from xlstm_ts.exceptions import StreamError
 from xlstm_ts.streaming import Stream, StreamModel, StreamOutput, StreamPool
 from xlstm_ts.streaming.outputs import NOTHING, Filled

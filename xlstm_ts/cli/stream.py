@@ -54,6 +54,10 @@ def stream(
     time: Annotated[
         str | None, typer.Option(help="Field of the time, then needed; by default `time`, if any.")
     ] = None,
+    time_format: Annotated[
+        str | None,
+        typer.Option(help="How times are written, such as %d/%m/%Y %H:%M; needed for these."),
+    ] = None,
     static: Annotated[
         list[str] | None,
         typer.Option(help="NAME=VALUE that is static of the stream, where the model asks for it."),
@@ -107,7 +111,8 @@ def stream(
 
     A JSON line is an object with a number, or null where it is missing, for each channel and each
     covariate by name; `inspect` shows one. A CSV has the same by its header. A line that cannot be
-    used is reported with its number, counted, and left out.
+    read is reported with its number, counted, and left out; a value that is no number is reported
+    once for its field, counted, and taken as missing. So are stamps that are left out.
 
     An alert says that a reading lies outside of the outermost levels that were forecast for it one
     reading before. Of levels 0.1 and 0.9 each fifth does: give a margin, or fit with wider levels.
@@ -147,6 +152,7 @@ def stream(
         "model": model,
         "key": key,
         "time": time,
+        "time_format": time_format,
         "static": _static(static or ()),
         "margin": alert_outside,
         "expire_after": None if expire_after is None else _duration(expire_after),

@@ -21,6 +21,7 @@ from xlstm_ts.streaming.inputs import InputReader, Inputs, Times, naming
 from xlstm_ts.streaming.keys import Key, key_from_json, plain_key
 from xlstm_ts.streaming.models import StreamModel
 from xlstm_ts.streaming.outputs import Filled, StreamOutput
+from xlstm_ts.streaming.readings import Domain
 from xlstm_ts.streaming.slots import Batch, Slots
 from xlstm_ts.streaming.snapshots import Snapshot, read_snapshot, write_snapshot
 from xlstm_ts.streaming.states import checked_state
@@ -100,7 +101,7 @@ class StreamPool:
         self._expiry = Expiry(expire_after)
         self._statics: Mapping[Any, Mapping[str, Any]] = {} if static is None else static
         self._contract, self._columns = contract, StreamColumns(contract)
-        self._reader = InputReader(contract, self._columns)
+        self._reader, self._domain = InputReader(contract, self._columns), Domain(contract)
         self._gaps = Gaps(contract)
         self._slots = Slots(contract, statics=self._columns.statics)
         self._batch = Batch(model.session, contract, self._columns, size=self.batch_size)
@@ -149,10 +150,16 @@ class StreamPool:
         StreamError
             Where a reading, or what goes with it, cannot be used. The message names the key; the
             whole pool is as before, so leave that reading out and call again.
+
+        Warns
+        -----
+        SeriesWarning
+            Once, where a reading has no logarithm and the model takes that: it is missing then.
         """
         inputs = self._reader.read(
             readings, covariates=covariates, future=future, time=time, last=self._last
         )
+        self._domain.check(inputs.values, keys=[*readings])
         if self._expiry.is_by_time and time is None:
             raise StreamError("`time` is missing: keys of this pool expire by it.")
         due = self._expiry.look(self._slots.heard, self._find(readings), inputs.moments)

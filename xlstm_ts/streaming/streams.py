@@ -15,7 +15,7 @@ from xlstm_ts.streaming.columns import StreamColumns, Values
 from xlstm_ts.streaming.gaps import Gaps, Recurrence
 from xlstm_ts.streaming.histories import read_history_times
 from xlstm_ts.streaming.outputs import NOTHING, Filled, StreamOutput
-from xlstm_ts.streaming.readings import LARGEST, read_history, read_reading
+from xlstm_ts.streaming.readings import LARGEST, Domain, read_history, read_reading
 from xlstm_ts.streaming.sessions import bind, device_of, tensor
 from xlstm_ts.streaming.snapshots import Snapshot, read_snapshot, write_snapshot
 from xlstm_ts.streaming.states import checked_state, forecast_shape, initial_state
@@ -63,7 +63,8 @@ class Stream:
         self._states = tuple([tensor(one, device) for one in arrays] for arrays in self._arrays)
         self._bindings = tuple(self._bind(model.session, *pair) for pair in ((0, 1), (1, 0)))
         # What a step looks up each time.
-        self._channels, self._is_single = contract.channels, len(contract.channels) == 1
+        self._channels, self._domain = contract.channels, Domain(contract)
+        self._is_plain = len(contract.channels) == 1 and contract.transform is None
         self._has_columns = bool(contract.columns)
         self._run = model.session.run_with_iobinding
         self._told: Any = memoryview(self._reading[0])
@@ -112,12 +113,18 @@ class Stream:
             Where the reading has another number of channels or an infinity, what the model was
             trained with is missing beside it, or `time` is not after that of the reading before;
             the state is then as before.
+
+        Warns
+        -----
+        SeriesWarning
+            Once, where a reading has no logarithm and the model takes that: it is missing then.
         """
         # The plainest case stands first: after a run of the graph each call costs a microsecond.
-        if type(reading) is float and self._is_single and not abs(reading) > LARGEST:
+        if type(reading) is float and self._is_plain and not abs(reading) > LARGEST:
             self._told[0] = reading
         else:
             self._take(reading)
+            self._domain.check(self._reading)
         is_alone = covariates is None and future is None and time is None
         if self._has_columns or not is_alone:
             self._take_beside(covariates, future, time)
@@ -176,6 +183,7 @@ class Stream:
             As for `step`; the state is then as before all of the readings.
         """
         readings = read_history(history, self._channels)
+        self._domain.check(readings)
         told = read_history_times(
             time,
             len(readings),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone, tzinfo
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 
 from xlstm_ts.exceptions import StreamError
 
+# How Python and pandas write zones that are offsets.
+OFFSET = re.compile(r"(?:UTC)?([+-])(\d\d):(\d\d)(?::(\d\d))?", re.ASCII)
 Time = str | datetime | np.datetime64
 # Before every time.
 NEVER = np.iinfo(np.int64).min
@@ -130,14 +133,19 @@ def _clock(moment: int, zone: str | None) -> datetime:
         return time
 
 
-def zone_of(name: str) -> ZoneInfo:
-    """Return a zone by its name.
+def zone_of(name: str) -> tzinfo:
+    """Return a zone by its name, or by an offset such as that of "UTC+01:00".
 
     Raises
     ------
     StreamError
-        Where it is an offset, or there is no database of zones.
+        Where there is no such zone, or no database of zones.
     """
+    if offset := OFFSET.fullmatch(name):
+        sign, *numbers = offset.groups(default="0")
+        hours, minutes, seconds = map(int, numbers)
+        ahead = timedelta(hours=hours, minutes=minutes, seconds=seconds)
+        return timezone(-ahead if sign == "-" else ahead)
     try:
         return ZoneInfo(name)
     except (ValueError, KeyError, OSError) as err:
