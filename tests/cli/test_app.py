@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from xlstm_ts import __version__, training
-from xlstm_ts.cli import main
+from xlstm_ts.cli import app, main
 from xlstm_ts.export.contract import VERSION
 from xlstm_ts.forecaster import XLSTMForecaster
 from xlstm_ts.streaming import StreamModel
@@ -276,3 +276,33 @@ def test_module_runs() -> None:
         [sys.executable, "-m", "xlstm_ts", "--version"], capture_output=True, text=True
     )
     assert (done.returncode, done.stdout) == (0, f"{__version__}\n")
+
+
+@pytest.mark.parametrize("name", ["typer", "onnxruntime", "xlstm_ts.streaming.pool"])
+def test_an_early_interrupt_is_quiet(name: str, graph_path: Path) -> None:
+    """An import that is cut off would show where it was, or speak of missing packages."""
+    code = f"""
+import os, signal, sys
+from xlstm_ts.cli import main
+
+class Interrupts:
+    def find_spec(self, name, *_):
+        if name == {name!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupts())
+sys.exit(main(["stream", {str(graph_path)!r}]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], input="", capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+def test_an_interrupt_between_imports_is_quiet(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(app, "app", interrupted)
+    assert main(["--help"]) == 130
+    assert capsys.readouterr() == ("", "")

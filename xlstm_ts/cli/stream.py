@@ -12,6 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
+from xlstm_ts.cli.stopping import ended_by_interrupt
+
 Graph = Annotated[Path, typer.Argument(help="The step graph, written by `export`.")]
 BACKLOG = 1000
 UNITS = {"s": "seconds", "min": "minutes", "h": "hours", "d": "days"}
@@ -174,7 +176,8 @@ def stream(
     }  # fmt: skip
     if mqtt is None:
         _refuse_any(of_broker, because="without --mqtt there is no broker")
-        from xlstm_ts.cli.pipes import PipeOptions, run_stream
+        with ended_by_interrupt():
+            from xlstm_ts.cli.pipes import PipeOptions, run_stream
 
         pipe = PipeOptions(
             **beside,
@@ -190,8 +193,9 @@ def stream(
         _refuse_any(of_lines, because="with --mqtt all goes through the broker, as JSON")
         if topic is None or publish is None:
             raise ValueError("--mqtt needs --topic to read from and --publish to write to.")
-        from xlstm_ts.cli.mqtt import MqttOptions, run_mqtt
-        from xlstm_ts.cli.mqtt_link import Broker
+        with ended_by_interrupt():
+            from xlstm_ts.cli.mqtt import MqttOptions, run_mqtt
+            from xlstm_ts.cli.mqtt_link import Broker
 
         user, password = os.environ.get(USER), os.environ.get(PASSWORD)
         bridge = MqttOptions(
