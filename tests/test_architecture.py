@@ -163,7 +163,10 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     ),
     "xlstm_ts.cli.tables": ({"xlstm_ts.cli.dates", "xlstm_ts.cli.unix"}, {"pandas"}),
     "xlstm_ts.cli.modelling": (
-        {f"xlstm_ts.{name}" for name in ("cli.tables", "export.onnx", "files", "forecaster")},
+        {
+            f"xlstm_ts.{name}"
+            for name in ("cli.tables", "cli.wording", "export.onnx", "files", "forecaster")
+        },
         {"pandas"},
     ),
     "xlstm_ts.export.contract": ({"xlstm_ts.config"}, set()),

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -88,10 +89,11 @@ def test_many_series(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("series,time,channel,forecast")
     assert [line[:4] for line in lines[1:]] == ["000,"] * 4 + ["001,"] * 4
-    assert main(["predict", str(model), str(data), "--id", "shop"]) == 0
-    assert capsys.readouterr().out.splitlines()[1:] == lines[1:]
+    for named in (["--id", "shop", "--time", "ds"], []):  # the model knows its columns
+        assert main(["predict", str(model), str(data), *named]) == 0
+        assert capsys.readouterr().out.splitlines()[1:] == lines[1:]
     assert main(["export", str(model), "-o", str(graph)]) == 2
-    assert "`series` must be one of '000', '001', got None" in capsys.readouterr().err
+    assert "--series must be one of '000', '001', got None" in capsys.readouterr().err
     assert main(["export", str(model), "-o", str(graph), "--series", "001"]) == 0
 
 
@@ -189,12 +191,14 @@ def test_what_inspect_shows_can_be_fed(
         (["export", "{model}", "-o", "m", "--unit", "a"], "--unit takes NAME=VALUE such as"),
         (["export", "{model}", "-o", "m", "--unit", "a=kW"], "one for each of a, b"),
         (["export", "nowhere", "-o", "m"], "nowhere"),
-        (["predict", "{model}", "--coverage", "2"], "`coverage` must be"),
+        (["export", "{model}", "-o", "m", "--series", "a"], "of one series: leave out --series"),
+        (["fit", "{csv}", "-o", "m", "--horizon", "0"], "error: --horizon must be at least 1"),
+        (["predict", "{model}", "--coverage", "2"], "--coverage must be"),
         (["inspect", "nowhere.onnx"], "There is no step graph 'nowhere.onnx'"),
         (["inspect", "{csv}"], "is not a step graph of xlstm-ts"),
         (["stream", "{graph}", "nowhere.jsonl"], "nowhere.jsonl"),
         (["stream", "{graph}", "{csv}", "--key", "id"], "lacks id; it has time, a, b"),
-        (["stream", "{graph}", "{csv}", "--snapshot-every", "0"], "`snapshot-every` must be at"),
+        (["stream", "{graph}", "{csv}", "--snapshot-every", "0"], "--snapshot-every must be at"),
         (
             ["stream", "{graph}", "{csv}", "--expire-after", "2h"],
             "nothing names them: give a --key",
@@ -306,3 +310,15 @@ def test_an_interrupt_between_imports_is_quiet(
     monkeypatch.setattr(app, "app", interrupted)
     assert main(["--help"]) == 130
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_warning_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def warned(*_: object, **options: object) -> None:
+        warnings.simplefilter("always")
+        warnings.warn("`y` leaves out 2 stamps.", UserWarning, stacklevel=1)
+
+    monkeypatch.setattr(app, "app", warned)
+    assert main([]) == 0
+    assert capsys.readouterr().err == "warning: the data leaves out 2 stamps.\n"

@@ -356,7 +356,7 @@ def test_urls() -> None:
             "leave out --output, --strict",
         ),
         (["--topic", "a", "--publish", "b", "--expire-after", "7d"], "a --topic with + or #"),
-        (["--topic", "a/+", "--publish", "b", "--backlog", "0"], "`backlog` must be at least 1"),
+        (["--topic", "a/+", "--publish", "b", "--backlog", "0"], "--backlog must be at least 1"),
     ],
 )
 def test_options_that_do_not_go_together(

@@ -7,6 +7,7 @@ is neither torch nor pandas.
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -43,7 +44,9 @@ Series = Annotated[
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code, with the reason on stderr where it is not 0."""
     try:
-        app(arguments, prog_name="xlstm-ts")
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            app(arguments, prog_name="xlstm-ts")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0
     except KeyboardInterrupt:  # before typer looks out for it
@@ -52,6 +55,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
         say_aside(f"error: {err}")
         return 2
     return 0
+
+
+def _show_warning(message: Warning | str, *_: object, **beside: object) -> None:
+    say_aside(f"warning: {message}")
 
 
 def _show_version(is_asked: bool) -> None:

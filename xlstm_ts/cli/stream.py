@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from xlstm_ts.cli.stopping import ended_by_interrupt
+from xlstm_ts.cli.wording import for_command_line
 
 Graph = Annotated[Path, typer.Argument(help="The step graph, written by `export`.")]
 BACKLOG = 1000
@@ -245,7 +246,7 @@ def _duration(text: str) -> timedelta:
 
 def say_aside(text: str) -> None:
     """Say something beside what a command gives."""
-    typer.echo(text, err=True)
+    typer.echo(for_command_line(text), err=True)
 
 
 def _static(given: Sequence[str]) -> dict[str, Any]:

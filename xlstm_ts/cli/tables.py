@@ -103,6 +103,17 @@ def read_table(
     return Table(readings.set_axis(index), words, left_out)
 
 
+def read_names(path: str | os.PathLike[str]) -> list[str]:
+    """Return the names of the columns of a CSV file.
+
+    Raises
+    ------
+    SeriesError
+        Where the file is no table.
+    """
+    return [*_read_csv(os.fspath(path), None, nrows=0).columns]
+
+
 def _keyed(index: pd.Index[Any], keys: pd.Series[Any], *, name: str) -> pd.MultiIndex:
     if keys.isna().any():
         row = int(np.argmax(keys.isna()))
@@ -110,10 +121,10 @@ def _keyed(index: pd.Index[Any], keys: pd.Series[Any], *, name: str) -> pd.Multi
     return pd.MultiIndex.from_arrays([keys, index], names=[keys.name, index.name])
 
 
-def _read_csv(name: str, series: str | None) -> pd.DataFrame:
+def _read_csv(name: str, series: str | None, *, nrows: int | None = None) -> pd.DataFrame:
     try:
         texts: Any = {} if series is None else {series: str}
-        table = pd.read_csv(name, low_memory=False, dtype=texts)
+        table = pd.read_csv(name, low_memory=False, dtype=texts, nrows=nrows)
     except UnicodeDecodeError as err:
         raise SeriesError(f"{name} is not UTF-8 text ({err}); save it as UTF-8.") from err
     except (pd.errors.EmptyDataError, pd.errors.ParserError) as err:
