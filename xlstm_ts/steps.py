@@ -83,8 +83,10 @@ def future_index(index: pd.Index[Any], horizon: int) -> pd.Index[Any]:
 
 def fixed_step(freq: Any) -> pd.Timedelta | None:
     """Return the length of a step; None of months, years and working days, which differ."""
+    if isinstance(freq, pd.offsets.Week):
+        return pd.Timedelta(weeks=freq.n)
     if isinstance(freq, pd.offsets.Day):
-        return pd.Timedelta(days=freq.n)  # pandas 3.0 does not convert it
+        return pd.Timedelta(days=freq.n)  # pandas 3.0 converts neither
     try:
         return pd.Timedelta(freq)
     except ValueError:
