@@ -171,6 +171,7 @@ def test_what_inspect_shows_can_be_fed(
     for line in (
         "takes      one reading at a time of a, b; null or NaN is missing",
         "step       'h' between two readings",
+        "time       may be told with each reading: stamps that are left out are then filled",
         "gives      the next 12 readings at the levels 0.1, 0.5, 0.9",
         f"written by xlstm-ts {__version__}, contract {VERSION}, weights ",
     ):
@@ -205,6 +206,7 @@ def test_what_inspect_shows_can_be_fed(
         ),
         (["stream", "{graph}", "{csv}", "--expire-after", "2"], "such as 30min, 12h or 7d; got"),
         (["stream", "{graph}", "{csv}", "--expire-after", "0h"], "such as 30min, 12h or 7d; got"),
+        (["stream", "{graph}", "{csv}", "--time-format", "%Q"], "--time-format takes one such as"),
         (["stream", "{graph}", "{csv}", "--static", "x=1"], "The model has no static x"),
         (["stream", "{graph}", "{csv}", "--snapshot", "{csv}"], "--snapshot "),
         (["stream", "{graph}", "{csv}", "--snapshot", "{model}"], "is no snapshot of this library"),

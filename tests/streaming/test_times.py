@@ -58,6 +58,10 @@ def test_a_zone_may_be_an_offset(zone: str) -> None:
     assert told.moments == read_times("2024-10-27T12:00", zone=zone, is_calendar=True).moments
 
 
+def test_a_date_is_its_midnight() -> None:
+    assert moment(datetime.date(2024, 5, 1)) == moment("2024-05-01T00:00")
+
+
 def test_the_first_of_many_counts() -> None:
     times = ["2024-01-01", "2024-01-02", "2024-01-03"]
     assert moment(times) == moment("2024-01-01")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -155,7 +155,7 @@ def stream(
         "model": model,
         "key": key,
         "time": time,
-        "time_format": time_format,
+        "time_format": None if time_format is None else _checked_format(time_format),
         "static": _static(static or ()),
         "margin": alert_outside,
         "expire_after": None if expire_after is None else _duration(expire_after),
@@ -242,6 +242,14 @@ def _duration(text: str) -> timedelta:
     if found is None:
         raise ValueError(f"--expire-after takes a time such as 30min, 12h or 7d; got {text!r}.")
     return timedelta(**{UNITS[found[2]]: int(found[1])})
+
+
+def _checked_format(form: str) -> str:
+    try:
+        datetime.strptime(datetime.now().strftime(form), form)
+    except ValueError as err:
+        raise ValueError(f"--time-format takes one such as %d/%m/%Y %H:%M; {err}.") from err
+    return form
 
 
 def say_aside(text: str) -> None:

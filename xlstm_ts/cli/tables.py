@@ -246,7 +246,10 @@ def _read_targets(
         faults = {column: _not_numbers(table[column]) for column in targets}
         for column, fault in faults.items():
             if fault:
-                raise SeriesError(f"Column {column!r} of {name} is not of numbers: it {fault}.")
+                raise SeriesError(
+                    f"Column {column!r} of {name} is not of numbers: it {fault}; leave the cell of "
+                    "a missing reading empty."
+                )
         return table[list(targets)].apply(pd.to_numeric), {}
     faults = {str(column): _not_a_default(cells) for column, cells in table.items()}
     left_out = {column: fault for column, fault in faults.items() if fault}

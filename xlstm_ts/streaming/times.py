@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from datetime import datetime, timedelta, timezone, tzinfo
+from datetime import date, datetime, timedelta, timezone, tzinfo
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -15,7 +15,7 @@ from xlstm_ts.exceptions import StreamError
 
 # How Python and pandas write zones that are offsets.
 OFFSET = re.compile(r"(?:UTC)?([+-])(\d\d):(\d\d)(?::(\d\d))?", re.ASCII)
-Time = str | datetime | np.datetime64
+Time = str | date | np.datetime64
 # Before every time.
 NEVER = np.iinfo(np.int64).min
 
@@ -42,7 +42,7 @@ def read_times(time: Time | Sequence[Time], *, zone: str | None, is_calendar: bo
 
     Parameters
     ----------
-    time : str, datetime or datetime64, or sequence of them
+    time : str, date, datetime or datetime64, or sequence of them
         As the clock on the wall shows it, or with a zone.
     zone : str or None
         The zone of the fit.
@@ -55,15 +55,18 @@ def read_times(time: Time | Sequence[Time], *, zone: str | None, is_calendar: bo
         Where it is no time, or of a zone that cannot be converted.
     """
     try:
-        times = [time] if isinstance(time, str | datetime | np.datetime64) else list(time)
-        read = [datetime.fromisoformat(one) if isinstance(one, str) else one for one in times]
+        times = [time] if isinstance(time, str | date | np.datetime64) else list(time)
+        read = [_read(one) for one in times]
         wall = [_as_wall_clock(one, zone, is_calendar=is_calendar) for one in read]
         moments = _moments(read[0], zone)
     except StreamError:
         raise
     except (TypeError, ValueError, IndexError, OverflowError) as err:
-        raise StreamError(f"`time` cannot be read as a time: {time!r}.") from err
-    is_one = isinstance(time, str | datetime | np.datetime64)
+        raise StreamError(
+            f"`time` cannot be read as a time: {time!r}; give a datetime, a datetime64 or a text "
+            "such as 2026-01-31T12:00."
+        ) from err
+    is_one = isinstance(time, str | date | np.datetime64)
     return Told(np.array(wall[0] if is_one else wall, "M8[ms]"), moments)
 
 
@@ -83,6 +86,14 @@ def moment_after(told: Told, last: int, *, zone: str | None) -> int:
         "time of the reading before: give each reading once, in the order of time, or reset the "
         "stream first."
     )
+
+
+def _read(time: Time) -> datetime | np.datetime64:
+    if isinstance(time, str):
+        return datetime.fromisoformat(time)
+    if isinstance(time, date) and not isinstance(time, datetime):
+        return datetime(time.year, time.month, time.day)
+    return time
 
 
 def _as_wall_clock(time: datetime | np.datetime64, zone: str | None, *, is_calendar: bool) -> Time:
