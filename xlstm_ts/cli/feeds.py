@@ -128,11 +128,6 @@ class ReadingParser:
         StreamError
             Where a column is not there, or the key or the time cannot be read.
         """
-        if self._ahead:
-            raise StreamError(
-                f"The model is told {', '.join(self._ahead)} of the next readings, which a row of "
-                "CSV has no room for: give JSON lines."
-            )
         return self._read(cells, key=None)
 
     def check_header(self, names: Sequence[str]) -> None:
@@ -141,8 +136,13 @@ class ReadingParser:
         Raises
         ------
         StreamError
-            Where it does not name all that is needed.
+            Where it does not name all that is needed, or rows cannot hold that.
         """
+        if self._ahead:
+            raise StreamError(
+                f"The model is told {', '.join(self._ahead)} of the next readings, which a row of "
+                "CSV has no room for: give JSON lines."
+            )
         lacking = self._lacking(names)
         if lacking:
             raise StreamError(
