@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from xlstm_ts.calendars import calendar_columns
 from xlstm_ts.exceptions import StreamError
 from xlstm_ts.export.contract import Contract
+from xlstm_ts.streaming.gaps import Steps
 from xlstm_ts.streaming.histories import History
 from xlstm_ts.streaming.times import Told
 
@@ -61,6 +62,7 @@ class StreamColumns:
         self._fields = [c.name for c in contract.columns if c.role == "cyclic"]
         self._static = slice(len(self._names), len(roles) - len(self._fields))
         self._cyclic = slice(len(roles) - len(self._fields), None)
+        self._steps = Steps(contract)
         self.statics, self.is_calendar = len(self._statics), bool(self._fields)
 
     def empty(self, batch: int) -> tuple[Array, Array]:
@@ -107,10 +109,10 @@ class StreamColumns:
         ahead = self._values(future, self._known, (horizon,), called="future")
         return Beside(now, ahead, self._calendar(told))
 
-    def missing(self, wall: np.datetime64) -> Beside:
+    def missing(self, told: Told) -> Beside:
         """Return what is known of a stamp that was left out: the calendar, and nothing else."""
         ahead = (self._contract.horizon, len(self._known))
-        calendar = self._calendar(Told(np.array(wall), ()))
+        calendar = self._calendar(told)
         return Beside(np.full(len(self._names), np.nan), np.full(ahead, np.nan), calendar)
 
     def lay(self, beside: Beside, now: Array, ahead: Array) -> None:
@@ -154,7 +156,7 @@ class StreamColumns:
         ahead = self._values(future, self._known, (self._contract.horizon,), called="future")
         last = None
         if wall is not None:
-            last = Told(wall[rows - 1 :] if len(wall) > rows else wall[-1], ())
+            last = Told(wall[rows - 1 :] if len(wall) > rows else wall[-1], (history.last,))
         beside = Beside(values[-1], ahead, self._calendar(last))
         columns = np.full((rows, len(self._contract.columns)), np.nan, np.float32)
         columns[history.places, : len(self._names)] = values
@@ -213,8 +215,7 @@ class StreamColumns:
         times = told.wall
         if not times.ndim:
             if seconds is not None:
-                steps = np.arange(horizon + 1) * round(seconds * 1e3)
-                return calendar_columns(times + steps.astype("m8[ms]"), self._fields)
+                return calendar_columns(self._steps.next_times(told, horizon), self._fields)
             raise StreamError(
                 f"A step of {self._contract.step} has no fixed length: give as `time` those of the "
                 f"reading and of the {horizon} next ones."

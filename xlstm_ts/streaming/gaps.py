@@ -1,4 +1,4 @@
-"""Stamps that are left out between two readings: missing readings, as they are in a fit."""
+"""Steps of time, and stamps that are left out: missing readings, as they are in a fit."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xlstm_ts.export.contract import Contract
-from xlstm_ts.streaming.times import NEVER, wall_clock
+from xlstm_ts.streaming.times import NEVER, Told, wall_clock
 
 Array = NDArray[np.float32]
 DAY = 86_400 * 10**6  # in microseconds
 FEW = 64  # stamps that are stepped without a look at the state
 
 
-class Gaps:
-    """Counts the stamps that are left out, and tells their times.
+class Steps:
+    """Steps of the model's time: how many lie between two times, and what the clock shows at them.
 
     Parameters
     ----------
@@ -27,8 +27,10 @@ class Gaps:
     def __init__(self, contract: Contract) -> None:
         self._step = 0 if contract.seconds is None else round(contract.seconds * 1e6)
         self._zone = contract.zone
+        # By the clock on the wall a day is a day, also where summer time begins or ends.
+        self._is_of_days = self._step % DAY == 0
 
-    def count(self, moment: int, last: int, untold: int) -> int:
+    def left_out(self, moment: int, last: int, untold: int) -> int:
         """Return how many stamps are left out before a reading, to the nearest step.
 
         Parameters
@@ -42,12 +44,25 @@ class Gaps:
             return 0
         return max(0, (moment - last + self._step // 2) // self._step - 1 - untold)
 
-    def stamp(self, moment: int, ahead: int) -> np.datetime64:
-        """Return what the clock on the wall shows so many steps before a reading."""
-        # By that clock a day is a day, also where summer time begins or ends.
-        if self._step % DAY == 0:
-            return wall_clock(moment, self._zone) - np.timedelta64(ahead * self._step, "us")
-        return wall_clock(moment - ahead * self._step, self._zone)
+    def before(self, moment: int, steps: int) -> Told:
+        """Return the time so many steps before a moment."""
+        if self._is_of_days:
+            wall = wall_clock(moment, self._zone) - np.timedelta64(steps * self._step, "us")
+            return Told(np.array(wall), ())
+        earlier = moment - steps * self._step
+        return Told(np.array(wall_clock(earlier, self._zone)), (earlier,))
+
+    def next_times(self, told: Told, horizon: int) -> NDArray[np.datetime64]:
+        """Return what the clock on the wall shows at a time and the next ones, `(1 + horizon,)`."""
+        steps = self._step * np.arange(horizon + 1)
+        wall = told.wall + steps.astype("m8[us]")
+        if self._zone is None or self._is_of_days:
+            return wall
+        moments = (told.moments[0] + steps).tolist()
+        if wall[-1] == wall_clock(moments[-1], self._zone):
+            return wall
+        # Summer time begins or ends within the horizon.
+        return np.array([wall_clock(moment, self._zone) for moment in moments])
 
 
 class Recurrence:

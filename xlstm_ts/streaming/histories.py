@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from xlstm_ts.checks import is_far
 from xlstm_ts.exceptions import StreamError
 from xlstm_ts.export.contract import Contract
-from xlstm_ts.streaming.gaps import Gaps
+from xlstm_ts.streaming.gaps import Steps
 from xlstm_ts.streaming.times import Time, Told, moment_after, read_times, zone_of
 
 Stamps = NDArray[np.datetime64]
@@ -58,7 +58,7 @@ def read_history_times(
     length: int,
     *,
     contract: Contract,
-    gaps: Gaps,
+    steps: Steps,
     is_calendar: bool,
     last: int,
     untold: int,
@@ -73,7 +73,7 @@ def read_history_times(
         Readings.
     contract : Contract
         That of the model.
-    gaps : Gaps
+    steps : Steps
         What finds the stamps that are left out.
     is_calendar : bool
         As for `read_times`.
@@ -98,7 +98,7 @@ def read_history_times(
     reached, counts = [], []
     for row, each in enumerate(moments[:length]):
         moment = moment_after(Told(wall[row], each), last, zone=contract.zone)
-        counts.append(gaps.count(moment, last, untold))
+        counts.append(steps.left_out(moment, last, untold))
         reached.append(moment)
         last, untold = moment, 0
     before, counts[0] = counts[0], 0
@@ -108,7 +108,7 @@ def read_history_times(
     full = np.empty(rows + len(wall) - length, wall.dtype)
     full[places], full[rows:] = wall[:length], wall[length:]
     for row in np.flatnonzero(counts).tolist():
-        stamps = [gaps.stamp(reached[row], ahead) for ahead in range(counts[row], 0, -1)]
+        stamps = [steps.before(reached[row], each).wall for each in range(counts[row], 0, -1)]
         full[places[row] - len(stamps) : places[row]] = stamps
     return History(places, rows, full, reached[0], last, before)
 

@@ -16,7 +16,7 @@ from xlstm_ts.exceptions import StreamError
 from xlstm_ts.export.contract import Contract
 from xlstm_ts.streaming.columns import Beside, StreamColumns, Values
 from xlstm_ts.streaming.expiry import NEW, Expiry
-from xlstm_ts.streaming.gaps import Gaps, Recurrence
+from xlstm_ts.streaming.gaps import Recurrence, Steps
 from xlstm_ts.streaming.inputs import InputReader, Inputs, Times, naming
 from xlstm_ts.streaming.keys import Key, key_from_json, plain_key
 from xlstm_ts.streaming.models import StreamModel
@@ -25,7 +25,7 @@ from xlstm_ts.streaming.readings import Domain
 from xlstm_ts.streaming.slots import Batch, Slots
 from xlstm_ts.streaming.snapshots import Snapshot, read_snapshot, write_snapshot
 from xlstm_ts.streaming.states import checked_state
-from xlstm_ts.streaming.times import NEVER
+from xlstm_ts.streaming.times import NEVER, Told
 
 Array = NDArray[np.float32]
 # A batch is fastest where its states, and what the graph makes of them, stay in a cache of this
@@ -102,7 +102,7 @@ class StreamPool:
         self._statics: Mapping[Any, Mapping[str, Any]] = {} if static is None else static
         self._contract, self._columns = contract, StreamColumns(contract)
         self._reader, self._domain = InputReader(contract, self._columns), Domain(contract)
-        self._gaps = Gaps(contract)
+        self._steps = Steps(contract)
         self._slots = Slots(contract, statics=self._columns.statics)
         self._batch = Batch(model.session, contract, self._columns, size=self.batch_size)
         self._places: dict[Key, int] = {}
@@ -266,13 +266,13 @@ class StreamPool:
     ) -> dict[Any, Filled]:
         """Step the stamps that keys left out before readings, one of each at once."""
         last, untold = (array[places].tolist() for array in (self._slots.last, self._slots.untold))
-        counts = [*map(self._gaps.count, moments, last, untold)]  # none where no time was told
+        counts = [*map(self._steps.left_out, moments, last, untold)]  # none where no time was told
         left = {row: count for row, count in enumerate(counts) if count}
         recurrences = {row: Recurrence() for row in left}
         filled = {}
         while left:
             rows = [*left]
-            stamps = [self._gaps.stamp(moments[row], left[row]) for row in rows]
+            stamps = [self._steps.before(moments[row], left[row]) for row in rows]
             outputs = self._advance(places[rows], self._missing(stamps))
             for row, output in zip(rows, outputs, strict=True):
                 state = [array[places[row]] for array in self._slots.state]
@@ -282,7 +282,7 @@ class StreamPool:
                     filled[keys[row]] = Filled(counts[row], output)
         return filled
 
-    def _missing(self, stamps: list[np.datetime64]) -> Inputs:
+    def _missing(self, stamps: list[Told]) -> Inputs:
         """Return what goes into the graph at stamps that were left out, one a row."""
         values = np.full((len(stamps), len(self._contract.channels)), np.nan)
         columns = [*map(self._columns.missing, stamps)] if self._contract.columns else []

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from xlstm_ts.exceptions import StreamError
 from xlstm_ts.export.contract import COVARIATES, FORECAST, FUTURE, READING, next_name
 from xlstm_ts.streaming.columns import StreamColumns, Values
-from xlstm_ts.streaming.gaps import Gaps, Recurrence
+from xlstm_ts.streaming.gaps import Recurrence, Steps
 from xlstm_ts.streaming.histories import read_history_times
 from xlstm_ts.streaming.outputs import NOTHING, Filled, StreamOutput
 from xlstm_ts.streaming.readings import LARGEST, Domain, read_history, read_reading
@@ -70,7 +70,7 @@ class Stream:
         self._told: Any = memoryview(self._reading[0])
         self._quantiles = self._forecast[0]
         self._point = self._quantiles[..., contract.median]
-        self._gaps, self.filled = Gaps(contract), NOTHING
+        self._steps, self.filled = Steps(contract), NOTHING
         self._current, self._last, self._untold = 0, NEVER, 0
 
     def step(
@@ -97,8 +97,7 @@ class Stream:
             The time of the reading, where the model goes by the calendar: as the clock on the wall
             shows it, or with a zone, from which it is converted to that of the fit. Of a step
             without fixed length (a month, a working day) the times of the reading and of all the
-            next ones. Across a change of summer time within the horizon give these too, otherwise
-            the hours after it are off by one. Stamps that are left out since the time before are
+            next ones. Stamps that are left out since the time before are
             taken as missing readings first, each to the nearest step; a reading without a time
             takes one stamp. Of a step without fixed length nothing is taken as left out.
 
@@ -188,7 +187,7 @@ class Stream:
             time,
             len(readings),
             contract=self._contract,
-            gaps=self._gaps,
+            steps=self._steps,
             is_calendar=self._columns.is_calendar,
             last=self._last,
             untold=self._untold,
@@ -302,7 +301,8 @@ class Stream:
         if time is not None:
             told = read_times(time, zone=zone, is_calendar=self._columns.is_calendar)
             last = moment_after(told, last, zone=zone)
-            count = self._gaps.count(last, self._last, self._untold)
+            told = told._replace(moments=(last,))
+            count = self._steps.left_out(last, self._last, self._untold)
         beside = self._columns.read(covariates, future, told)
         # Nothing can be refused from here on.
         self.filled = NOTHING
@@ -318,7 +318,7 @@ class Stream:
         recurrence, left = Recurrence(), count
         while left:
             self._reading.fill(np.nan)
-            beside = self._columns.missing(self._gaps.stamp(moment, left))
+            beside = self._columns.missing(self._steps.before(moment, left))
             self._columns.lay(beside, self._now[0], self._ahead[0])
             output = self._advance()
             left = recurrence.left(left - 1, self._views())
