@@ -87,37 +87,35 @@ def read_history_times(
     """
     if time is None:
         return History(np.arange(length), length, None, last, last, 0)
-    is_one = isinstance(time, str) or not hasattr(time, "__len__")
-    known = 0 if is_one else len(time)
+    known = 0 if isinstance(time, str) or not hasattr(time, "__len__") else len(time)
     if known not in (length, length + contract.horizon):
         raise StreamError(
             f"`time` has one time for each of the {length} readings, or these and the "
             f"{contract.horizon} after them; got {known or time!r}."
         )
-    wall, moments = _read(time, zone=contract.zone, is_calendar=is_calendar)
-    reached, counts = [], []
-    for row, each in enumerate(moments[:length]):
-        moment = moment_after(Told(wall[row], each), last, zone=contract.zone)
-        counts.append(steps.left_out(moment, last, untold))
-        reached.append(moment)
-        last, untold = moment, 0
+    wall, stands_for = _read(time, zone=contract.zone, is_calendar=is_calendar)
+    moments, counts = [], []
+    for clock, each in zip(wall, stands_for[:length]):  # noqa: B905 - the next ones are no readings
+        moments.append(moment_after(Told(clock, each), last, zone=contract.zone))
+        counts.append(steps.left_out(moments[-1], last, untold))
+        last, untold = moments[-1], 0
     before, counts[0] = counts[0], 0
+    _check_not_far(counts, wall)
     places = np.arange(length) + np.cumsum(counts)
-    _check_not_far(places, time)
     rows = int(places[-1]) + 1
     full = np.empty(rows + len(wall) - length, wall.dtype)
     full[places], full[rows:] = wall[:length], wall[length:]
-    for row in np.flatnonzero(counts).tolist():
-        stamps = [steps.before(reached[row], each).wall for each in range(counts[row], 0, -1)]
-        full[places[row] - len(stamps) : places[row]] = stamps
-    return History(places, rows, full, reached[0], last, before)
+    for place, moment, count in zip(places.tolist(), moments, counts, strict=True):
+        for back in range(1, count + 1):
+            full[place - back] = steps.before(moment, back).wall
+    return History(places, rows, full, moments[0], last, before)
 
 
-def _check_not_far(places: NDArray[np.int64], time: Sequence[Time]) -> None:
-    if is_far(int(places[-1]), length=len(places)):
-        row = int(np.diff(places).argmax()) + 1
+def _check_not_far(counts: list[int], wall: Stamps) -> None:
+    if is_far(sum(counts), length=len(counts)):
+        row = int(np.argmax(counts))
         raise StreamError(
-            f"`time` has a gap of many times the length of the history before {time[row]} in row "
+            f"`time` has a gap of many times the length of the history before {wall[row]} in row "
             f"{row}: correct the time, or give the readings after it."
         )
 
