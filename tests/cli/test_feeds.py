@@ -101,8 +101,10 @@ def test_unknown_fields_are_named_once() -> None:
     reader = parser(report=said.append)
     for _ in range(2):
         reader.from_json(b'{"a": 1, "b": 2, "c": 3}')
-    cure = "if it is the time, say so by --time"
-    assert said == [f"field 'c' is ignored: the model knows no such column; {cure}."]
+    reader.from_json(b'{"a": 1, "b": 2, "d": 3, "time": "2026-01-31"}')
+    ignored = "field {!r} is ignored: the model knows no such column{}."
+    hint = "; if it is the time, say so by --time"
+    assert said == [ignored.format("c", hint), ignored.format("d", "")]
 
 
 @pytest.mark.parametrize("value", ["", None, "n/a", "N/A", " NaN ", "null", "#N/A", float("nan")])

@@ -98,7 +98,6 @@ class ReadingParser:
         named = [*self._numbers, *self._static, self._time, *([FUTURE] if self._ahead else [])]
         self._fields = {*named, *([] if key is None else [key])}
         self._reported: set[str] = set()
-        self._cure = "" if time or self._is_counted else "; if it is the time, say so by --time"
 
     def from_json(self, line: bytes | str, *, key: Key | None = None) -> Reading:
         """Read a line of JSON; `key` names the stream where no field does.
@@ -188,9 +187,11 @@ class ReadingParser:
                 f"The reading lacks {', '.join(lacking)}; a number that is not known is null or an "
                 "empty cell."
             )
+        has_no_time = self._time not in record and not self._is_counted
         for name in record.keys() - self._fields - self._reported:
             self._reported.add(name)
-            self._report(f"field {name!r} is ignored: the model knows no such column{self._cure}.")
+            hint = "; if it is the time, say so by --time" if has_no_time else ""
+            self._report(f"field {name!r} is ignored: the model knows no such column{hint}.")
 
     def _lacking(self, names: Collection[str]) -> list[str]:
         needed = [*self._numbers, *([] if self._key is None else [self._key])]
