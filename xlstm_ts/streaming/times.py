@@ -16,6 +16,7 @@ from xlstm_ts.exceptions import StreamError
 # How Python and pandas write zones that are offsets.
 OFFSET = re.compile(r"(?:UTC)?([+-])(\d\d):(\d\d)(?::(\d\d))?", re.ASCII)
 Time = str | date | np.datetime64
+EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 # Before every time.
 NEVER = np.iinfo(np.int64).min
 
@@ -117,8 +118,10 @@ def _moments(time: datetime | np.datetime64, zone: str | None) -> tuple[int, ...
             raise ValueError("beyond the calendar")
     if time.tzinfo is not None:
         return (_microseconds(time),)
+    if zone is None:
+        return (_microseconds(time.replace(tzinfo=timezone.utc)),)
     try:
-        clock = zone_of(zone) if zone else timezone.utc
+        clock = zone_of(zone)
     except StreamError:  # without a database of zones the clock is all there is
         clock = timezone.utc
     both = {_microseconds(time.replace(tzinfo=clock, fold=fold)) for fold in (0, 1)}
@@ -126,8 +129,8 @@ def _moments(time: datetime | np.datetime64, zone: str | None) -> tuple[int, ...
 
 
 def _microseconds(time: datetime) -> int:
-    utc = np.datetime64(time.astimezone(timezone.utc).replace(tzinfo=None), "us")
-    return int(utc.astype(np.int64))
+    # Between zones datetime reckons in UTC, and in integers.
+    return (time - EPOCH) // timedelta(microseconds=1)
 
 
 def wall_clock(moment: int, zone: str | None) -> np.datetime64:
