@@ -59,7 +59,8 @@ class Steps:
         if self._zone is None or self._is_of_days:
             return wall
         moments = (told.moments[0] + steps).tolist()
-        if wall[-1] == wall_clock(moments[-1], self._zone):
+        end = wall_clock(moments[-1], self._zone)
+        if wall[-1].astype("M8[s]") == end.astype("M8[s]"):  # times are told to the millisecond
             return wall
         # Summer time begins or ends within the horizon.
         return np.array([wall_clock(moment, self._zone) for moment in moments])
