@@ -126,7 +126,9 @@ def read_snapshot(path: str | os.PathLike[str], *, contract: Contract, kind: str
     with open(path, "rb") as file:
         magic, digest, rest = file.readline(), file.readline(), file.read()
     if magic != MAGIC:
-        raise StreamError(f"{name} is no snapshot of this library: {CURE}.")
+        is_other = magic.startswith(MAGIC[:-2])
+        what = "a snapshot of another version" if is_other else "no snapshot"
+        raise StreamError(f"{name} is {what} of this library: {CURE}.")
     if digest != hashlib.sha256(rest).hexdigest().encode() + b"\n":
         raise StreamError(f"{name} is damaged, its checksum is wrong: {CURE}.")
     line, _, raw = rest.partition(b"\n")
