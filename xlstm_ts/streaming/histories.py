@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timezone
+from datetime import MAXYEAR, MINYEAR, datetime, timezone
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -140,10 +140,11 @@ def _stamps(times: Any) -> tuple[Stamps, bool]:
     dtype = getattr(times, "dtype", None)
     if getattr(dtype, "kind", None) == "M":
         # Of what knows its zone numpy makes UTC.
-        stamps, is_zoned = np.asarray(times, "M8[us]"), getattr(dtype, "tz", None) is not None
-        if not isinstance(stamps[0].item(), datetime) or (stamps != times).any():
+        given = times if isinstance(times, np.ndarray) else np.asarray(times, "M8[us]")
+        years = given.astype("M8[Y]").astype(np.int64) + 1970
+        if not ((years >= MINYEAR) & (years <= MAXYEAR)).all():
             raise ValueError("beyond the calendar, or no time")
-        return stamps, is_zoned
+        return given.astype("M8[us]"), getattr(dtype, "tz", None) is not None
     read = [datetime.fromisoformat(one) if isinstance(one, str) else one for one in times]
     if not all(isinstance(one, datetime) for one in read):
         raise TypeError("not alike")
