@@ -62,6 +62,14 @@ class Builder:
         bounds = (np.array([bound]) for bound in (start, stop, axis))
         return self("Slice", value, *bounds)
 
+    def silu(self, x: str) -> str:
+        """Multiply by the sigmoid."""
+        return self("Mul", x, self("Sigmoid", x))
+
+    def norm(self, x: str, gain: Constant, *, epsilon: float) -> str:
+        """Standardise along the last axis, and multiply by a gain."""
+        return self("LayerNormalization", x, gain, axis=-1, epsilon=epsilon)
+
     def model(self, metadata: dict[str, str], *, name: str = "step") -> onnx.ModelProto:
         """Return the finished model, checked, with its metadata."""
         for node in self._nodes:

@@ -84,7 +84,7 @@ class ChunkBlock:
 
     def _norm(self, x: str) -> str:
         norm = self.block.norm
-        return self.g("LayerNormalization", x, array(norm.weight), axis=-1, epsilon=norm.eps)
+        return self.g.norm(x, array(norm.weight), epsilon=norm.eps)
 
     def _affine(self, x: str, layer: Affine) -> str:
         return self.g("Add", self.g("MatMul", x, layer.weight), layer.bias)
@@ -121,7 +121,7 @@ class ChunkBlock:
         places = np.arange(self.length)[:, None] + phases * np.arange(taps)
         seen = g("Gather", tokens, places, axis=1)
         mixed = self._affine(g("Reshape", seen, np.array([-1, self.length, taps * width])), layer)
-        return g("Mul", mixed, g("Sigmoid", mixed))
+        return g.silu(mixed)
 
     def _swapped(self, value: str, shape: tuple[int, int, int]) -> str:
         """Lay out as `(S, *shape)` and swap the first two axes of the shape."""
@@ -193,7 +193,7 @@ class ChunkBlock:
 
     def _head_norm(self, h: str) -> str:
         """Write the norm of each head, without its gain."""
-        return self.g("LayerNormalization", h, np.ones(self.dim), axis=-1, epsilon=HEAD_EPSILON)
+        return self.g.norm(h, np.ones(self.dim), epsilon=HEAD_EPSILON)
 
     def _out(self, h: str, token: str, x: str) -> str:
         g = self.g

@@ -96,7 +96,7 @@ class ColumnNodes:
         token = g("Gemm", token, array(path.token.weight).T, array(path.token.bias))
         token = g("Reshape", token, np.array([-1, config.groups, 1, width]))
         hidden = g("Add", token, ahead)
-        hidden = g("Mul", hidden, g("Sigmoid", hidden))
+        hidden = g.silu(hidden)
         added = g("MatMul", hidden, array(path.out.weight).T)
         outputs = config.horizon * len(path.out.weight)
         return g("Add", out, g("Reshape", added, np.array([-1, outputs])))

@@ -1,6 +1,6 @@
 """What a step graph and whoever runs it agree on: names, shapes, metadata.
 
-The one thing that export and runtime share; standard library only.
+The one thing that export and runtime share; no more than the standard library is needed.
 
 Inputs
     `reading` `(batch, channels)` float32 in raw units, NaN = missing (so is an infinity, what lies
@@ -12,6 +12,8 @@ Inputs
 Outputs
     `forecast` `(batch, horizon, channels, quantiles)` float32 in raw units; then each array of
     the state after the reading, by its name followed by `_next`, in the same order.
+
+Of times the graph knows nothing: a stamp that is left out is a step with a missing reading.
 
 A state is all float32. One stream holds an array of `shape`; a batch holds those of its streams one
 after the other along the first axis, `(batch * shape[0], *shape[1:])`. Before the first reading
@@ -39,6 +41,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from xlstm_ts.columns import Column
+from xlstm_ts.config import lowest
 
 VERSION = 2
 METADATA_KEY = "xlstm_ts"
@@ -132,6 +135,11 @@ class Contract:
         """Index of the level nearest to 0.5, the point forecast."""
         distances = [abs(level - 0.5) for level in self.quantiles]
         return distances.index(min(distances))
+
+    @property
+    def lowest(self) -> float:
+        """What a reading lies above; one that does not has no logarithm, and is missing."""
+        return lowest(self.transform)
 
     @property
     def inputs(self) -> tuple[str, ...]:

@@ -205,7 +205,7 @@ class _StepGraph:
         return self.g("Gemm", x, layer.weight, layer.bias)
 
     def _norm(self, x: str, layer: nn.LayerNorm) -> str:
-        return self.g("LayerNormalization", x, array(layer.weight), axis=-1, epsilon=layer.eps)
+        return self.g.norm(x, array(layer.weight), epsilon=layer.eps)
 
     def _read(self, reading: str) -> tuple[str, str]:
         """Write the reading as what belongs to channels is laid out, and where there is one."""
@@ -314,10 +314,7 @@ class _StepGraph:
         past = self._dequeue(f"{name}_conv", (len(conv.weight) - width,))
         tokens = g("Concat", past, g("Mul", x, present), axis=1)
         self._enqueue(f"{name}_conv", g.cut(tokens, axis=1, start=width))
-        return self._silu(self._affine(tokens, conv))
-
-    def _silu(self, x: str) -> str:
-        return self.g("Mul", x, self.g("Sigmoid", x))
+        return self.g.silu(self._affine(tokens, conv))
 
     def _stabilise(self, name: str, shape: tuple[int, ...], *, i: str, minus_f: str) -> list[str]:
         """Write the stabilised gates f' and i' and the new log-scale m (equations 15 to 17).
@@ -392,8 +389,8 @@ class _StepGraph:
         x = g("Add", x, g("Mul", h, array(block.cell.norm.weight)))
         up = g("MatMul", self._norm(x, block.feed_norm), array(block.up.weight).T)
         feed, gated = g.split(up, [len(block.up.weight) // 2] * 2, axis=1)
-        return g("Gemm", g("Mul", self._silu(feed), gated), array(block.down.weight).T, x)
+        return g("Gemm", g("Mul", self.g.silu(feed), gated), array(block.down.weight).T, x)
 
     def _head_norm(self, h: str, dim: int) -> str:
         """Write the norm of each head, without its gain."""
-        return self.g("LayerNormalization", h, np.ones(dim), axis=-1, epsilon=HEAD_EPSILON)
+        return self.g.norm(h, np.ones(dim), epsilon=HEAD_EPSILON)

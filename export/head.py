@@ -35,7 +35,7 @@ def write_head(
     columns : ColumnNodes or None
         What stands for the covariates.
     """
-    x = g("LayerNormalization", x, array(head.norm.weight), axis=-1, epsilon=head.norm.eps)
+    x = g.norm(x, array(head.norm.weight), epsilon=head.norm.eps)
     out = g("Gemm", x, array(head.linear.weight).T, array(head.linear.bias))
     if columns is not None and head.future_path is not None:
         out = columns.add_future(out, x, head.future_path)

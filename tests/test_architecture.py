@@ -121,8 +121,8 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         {
             f"xlstm_ts.{name}"
             for name in (
-                "calibration", "evaluation", "exogenous", "frames", "model", "panels", "statics",
-                "steps", "transforms",
+                "calibration", "config", "evaluation", "exogenous", "frames", "model", "panels",
+                "statics", "steps", "transforms",
             )
         },
         {"pandas", "sklearn"},
@@ -161,12 +161,15 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         {f"xlstm_ts.{name}" for name in ("cli", "export.contract", "streaming")} | {"xlstm_ts"},
         set(),
     ),
-    "xlstm_ts.cli.tables": ({"xlstm_ts.cli.unix"}, {"pandas"}),
+    "xlstm_ts.cli.tables": ({"xlstm_ts.cli.dates", "xlstm_ts.cli.unix"}, {"pandas"}),
     "xlstm_ts.cli.modelling": (
-        {f"xlstm_ts.{name}" for name in ("cli.tables", "export.onnx", "files", "forecaster")},
+        {
+            f"xlstm_ts.{name}"
+            for name in ("cli.tables", "cli.wording", "export.onnx", "files", "forecaster")
+        },
         {"pandas"},
     ),
-    "xlstm_ts.export.contract": (set(), set()),
+    "xlstm_ts.export.contract": ({"xlstm_ts.config"}, set()),
     "xlstm_ts.export.builder": (set(), {"onnx"}),
     "xlstm_ts.export.fold": (MODEL, {"torch"}),
     "xlstm_ts.export.columns": (

@@ -14,6 +14,7 @@ from xlstm_ts.axes import step_unit, time_label
         ("90min", (1.5, "hours")),
         ("2D", (2, "days")),
         ("10s", (10, "seconds")),
+        ("2W-WED", (14, "days")),
         ("250ms", (0.25, "seconds")),
         ("ME", (1, "steps of ME")),
         ("B", (1, "steps of B")),

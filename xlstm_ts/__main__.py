@@ -2,9 +2,6 @@
 
 import sys
 
-try:
-    from xlstm_ts.cli import main
-except KeyboardInterrupt:  # before there is anything to end
-    sys.exit(130)
+from xlstm_ts.cli import main
 
 sys.exit(main())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from numbers import Integral, Real
 
+MOST_TIMES_LONGER, ALWAYS_ALLOWED = 20, 10_000
+
 
 def check_integer(name: str, value: object, *, least: int) -> None:
     """Refuse what is too small or no integer of Python or numpy; 4.0 and True are none."""
@@ -42,3 +44,11 @@ def check_callable(name: str, value: object) -> None:
     """Refuse what cannot be called."""
     if not callable(value):
         raise ValueError(f"`{name}` must be a callable or a sequence of them, got {value!r}.")
+
+
+def is_far(stamps: float, *, length: int) -> bool:
+    """Return whether readings lie so far apart that one of their times must be a mistake.
+
+    It must not fill the memory with missing readings.
+    """
+    return stamps > MOST_TIMES_LONGER * length + ALWAYS_ALLOWED

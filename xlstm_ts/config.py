@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -12,6 +13,11 @@ Channels = Literal["independent", "mixed"]
 Transform = Literal["log", "log1p"] | None
 # What is added to a reading before the logarithm.
 OFFSETS = {"log": 0.0, "log1p": 1.0}
+
+
+def lowest(transform: str | None) -> float:
+    """Return what every reading lies above."""
+    return -math.inf if transform is None else 0.0 - OFFSETS[transform]  # no -0.0
 
 
 @dataclass(frozen=True, kw_only=True)

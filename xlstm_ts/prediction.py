@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from xlstm_ts.calibration import intervals
+from xlstm_ts.config import lowest
 from xlstm_ts.evaluation import mean_skill, rolling_forecasts
 from xlstm_ts.exceptions import SeriesWarning
 from xlstm_ts.exogenous import Covariates, Exogenous
@@ -19,7 +20,7 @@ from xlstm_ts.frames import read_panel
 from xlstm_ts.panels import Floats, Like, LongColumns, Panel, TimeSeries, join_series
 from xlstm_ts.statics import Static
 from xlstm_ts.steps import follows_on
-from xlstm_ts.transforms import check_domain, lowest
+from xlstm_ts.transforms import check_domain
 
 if TYPE_CHECKING:
     from xlstm_ts.calibration import Calibration

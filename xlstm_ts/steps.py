@@ -10,11 +10,10 @@ import pandas as pd
 from pandas.tseries.frequencies import to_offset
 
 from xlstm_ts import advice
+from xlstm_ts.checks import is_far
 from xlstm_ts.exceptions import SeriesError
 
 TIMES = (pd.DatetimeIndex, pd.PeriodIndex)
-# A stamp far in the future by mistake must not fill the memory with missing readings.
-MOST_TIMES_LONGER, ALWAYS_ALLOWED = 20, 10_000
 
 
 def complete_index(
@@ -84,8 +83,10 @@ def future_index(index: pd.Index[Any], horizon: int) -> pd.Index[Any]:
 
 def fixed_step(freq: Any) -> pd.Timedelta | None:
     """Return the length of a step; None of months, years and working days, which differ."""
+    if isinstance(freq, pd.offsets.Week):
+        return pd.Timedelta(weeks=freq.n)
     if isinstance(freq, pd.offsets.Day):
-        return pd.Timedelta(days=freq.n)  # pandas 3.0 does not convert it
+        return pd.Timedelta(days=freq.n)  # pandas 3.0 converts neither
     try:
         return pd.Timedelta(freq)
     except ValueError:
@@ -188,7 +189,7 @@ def _periods(index: pd.PeriodIndex, *, name: str) -> pd.PeriodIndex:
 
 
 def _check_not_far(slots: float, index: pd.Index[Any], *, row: int, name: str) -> None:
-    if slots > MOST_TIMES_LONGER * len(index) + ALWAYS_ALLOWED:
+    if is_far(slots, length=len(index)):
         raise SeriesError(
             f"`{name}` has a gap of many times its length before position {row} ({index[row]}); "
             "correct the time, or use the readings after it."
@@ -265,7 +266,7 @@ def _integers(index: pd.Index[Any], *, name: str) -> pd.RangeIndex:
         return pd.RangeIndex(index[0], index[0] + 1, name=index.name)
     steps = pd.Series(index[1:] - index[:-1])
     step = int(steps.mode()[0])
-    if (steps % step).any() or steps.sum() / step > MOST_TIMES_LONGER * len(index) + ALWAYS_ALLOWED:
+    if (steps % step).any() or is_far(steps.sum() / step, length=len(index)):
         row = int((steps != step).to_numpy().argmax()) + 1
         raise SeriesError(
             f"`{name}` has an irregular index: {index[row]} at position {row}, expected "

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from xlstm_ts.config import OFFSETS, Transform
+from xlstm_ts.config import OFFSETS, Transform, lowest
 from xlstm_ts.exceptions import SeriesError
 from xlstm_ts.panels import Floats, Panel
 
@@ -26,11 +26,6 @@ def transformed(values: NDArray[np.floating], transform: Transform) -> Floats:
 def restored(values: Floats, transform: Transform) -> Floats:
     """Return numbers on that scale as readings."""
     return values if transform is None else np.asarray(np.exp(values) - OFFSETS[transform])
-
-
-def lowest(transform: Transform) -> float:
-    """Return what every reading lies above."""
-    return -np.inf if transform is None else 0.0 - OFFSETS[transform]  # no -0.0
 
 
 def check_domain(panel: Panel, transform: Transform) -> None:

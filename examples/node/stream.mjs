@@ -1,5 +1,5 @@
 // A stream in Node: node stream.mjs model.onnx readings.csv [onnxruntime-web]
-// The readings have one column for each channel, by its name; an empty field is a missing reading.
+// The readings have one column for each channel, by its name; a blank field is a missing reading.
 // Prints a line for each reading: the forecast in raw units, [steps ahead][channels][levels].
 import { readFileSync } from "node:fs";
 
@@ -21,7 +21,7 @@ const places = contract.channels.map((channel) => header.split(",").indexOf(chan
 if (places.includes(-1)) throw new Error(`the readings need the columns ${contract.channels}`);
 for (const row of rows) {
   const fields = row.split(",");
-  const values = places.map((place) => (fields[place] === "" ? NaN : Number(fields[place])));
+  const values = places.map((place) => Number(fields[place]?.trim() || NaN));
   const results = await session.run({ reading: tensor(values, [1, values.length]), ...state });
   state = Object.fromEntries(contract.state.map(({ name }) => [name, results[`${name}_next`]]));
   console.log(results.forecast.data.join());

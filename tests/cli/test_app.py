@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pandas as pd
 import pytest
 
 from xlstm_ts import __version__, training
-from xlstm_ts.cli import main
+from xlstm_ts.cli import app, main
 from xlstm_ts.export.contract import VERSION
 from xlstm_ts.forecaster import XLSTMForecaster
 from xlstm_ts.streaming import StreamModel
@@ -88,11 +89,42 @@ def test_many_series(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("series,time,channel,forecast")
     assert [line[:4] for line in lines[1:]] == ["000,"] * 4 + ["001,"] * 4
-    assert main(["predict", str(model), str(data), "--id", "shop"]) == 0
-    assert capsys.readouterr().out.splitlines()[1:] == lines[1:]
+    for named in (["--id", "shop", "--time", "ds"], []):  # the model knows its columns
+        assert main(["predict", str(model), str(data), *named]) == 0
+        assert capsys.readouterr().out.splitlines()[1:] == lines[1:]
     assert main(["export", str(model), "-o", str(graph)]) == 2
-    assert "`series` must be one of '000', '001', got None" in capsys.readouterr().err
+    assert "--series must be one of '000', '001', got None" in capsys.readouterr().err
     assert main(["export", str(model), "-o", str(graph), "--series", "001"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("form", "options", "zone"),
+    [("%Y/%m/%d %H:%M+02:00", [], "UTC+02:00"), ("%d/%m/%Y %I:%M %p", ["--time-format"], None)],
+)
+def test_a_stream_reads_the_times_of_the_fit(
+    form: str,
+    options: list[str],
+    zone: str | None,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    hours = pd.date_range("2026-01-10 20:00", periods=200, freq="h")
+    data, model, graph = (tmp_path / name for name in ("data.csv", "model", "model.onnx"))
+    table = pd.DataFrame({"ds": hours.strftime(form), "y": np.sin(np.arange(200))})
+    table.drop(index=[150, 151]).to_csv(data, index=False)
+    calendar = ["--calendar", "hour", "--set", "patch_length=1", *SMALL]
+    assert main(["fit", str(data), "--horizon", "4", *calendar, "-o", str(model)]) == 0
+    assert main(["export", str(model), "-o", str(graph)]) == 0
+    assert main(["inspect", str(graph)]) == 0
+    shown, aside = capsys.readouterr()
+    assert shown.count("leaves out 2 stamps") == 1
+    assert "Warning" not in aside
+    assert ("by the clock of UTC+02:00; a time with another offset" in shown) == bool(zone)
+    assert ("time from 'ds', day first" in shown) == bool(options)
+    if options:
+        options = [*options, form]
+    assert main(["stream", str(graph), str(data), "--time", "ds", *options]) == 0
+    assert "readings 198, streams 1, left-out stamps filled 2" in capsys.readouterr().err
 
 
 def test_covariates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -139,6 +171,7 @@ def test_what_inspect_shows_can_be_fed(
     for line in (
         "takes      one reading at a time of a, b; null or NaN is missing",
         "step       'h' between two readings",
+        "time       may be told with each reading: stamps that are left out are then filled",
         "gives      the next 12 readings at the levels 0.1, 0.5, 0.9",
         f"written by xlstm-ts {__version__}, contract {VERSION}, weights ",
     ):
@@ -159,18 +192,21 @@ def test_what_inspect_shows_can_be_fed(
         (["export", "{model}", "-o", "m", "--unit", "a"], "--unit takes NAME=VALUE such as"),
         (["export", "{model}", "-o", "m", "--unit", "a=kW"], "one for each of a, b"),
         (["export", "nowhere", "-o", "m"], "nowhere"),
-        (["predict", "{model}", "--coverage", "2"], "`coverage` must be"),
+        (["export", "{model}", "-o", "m", "--series", "a"], "of one series: leave out --series"),
+        (["fit", "{csv}", "-o", "m", "--horizon", "0"], "error: --horizon must be at least 1"),
+        (["predict", "{model}", "--coverage", "2"], "--coverage must be"),
         (["inspect", "nowhere.onnx"], "There is no step graph 'nowhere.onnx'"),
         (["inspect", "{csv}"], "is not a step graph of xlstm-ts"),
         (["stream", "{graph}", "nowhere.jsonl"], "nowhere.jsonl"),
         (["stream", "{graph}", "{csv}", "--key", "id"], "lacks id; it has time, a, b"),
-        (["stream", "{graph}", "{csv}", "--snapshot-every", "0"], "`snapshot-every` must be at"),
+        (["stream", "{graph}", "{csv}", "--snapshot-every", "0"], "--snapshot-every must be at"),
         (
             ["stream", "{graph}", "{csv}", "--expire-after", "2h"],
             "nothing names them: give a --key",
         ),
         (["stream", "{graph}", "{csv}", "--expire-after", "2"], "such as 30min, 12h or 7d; got"),
         (["stream", "{graph}", "{csv}", "--expire-after", "0h"], "such as 30min, 12h or 7d; got"),
+        (["stream", "{graph}", "{csv}", "--time-format", "%Q"], "--time-format takes one such as"),
         (["stream", "{graph}", "{csv}", "--static", "x=1"], "The model has no static x"),
         (["stream", "{graph}", "{csv}", "--snapshot", "{csv}"], "--snapshot "),
         (["stream", "{graph}", "{csv}", "--snapshot", "{model}"], "is no snapshot of this library"),
@@ -246,3 +282,45 @@ def test_module_runs() -> None:
         [sys.executable, "-m", "xlstm_ts", "--version"], capture_output=True, text=True
     )
     assert (done.returncode, done.stdout) == (0, f"{__version__}\n")
+
+
+@pytest.mark.parametrize("name", ["typer", "onnxruntime", "xlstm_ts.streaming.pool"])
+def test_an_early_interrupt_is_quiet(name: str, graph_path: Path) -> None:
+    """An import that is cut off would show where it was, or speak of missing packages."""
+    code = f"""
+import os, signal, sys
+from xlstm_ts.cli import main
+
+class Interrupts:
+    def find_spec(self, name, *_):
+        if name == {name!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupts())
+sys.exit(main(["stream", {str(graph_path)!r}]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], input="", capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+def test_an_interrupt_between_imports_is_quiet(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(app, "app", interrupted)
+    assert main(["--help"]) == 130
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_warning_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def warned(*_: object, **options: object) -> None:
+        warnings.simplefilter("always")
+        warnings.warn("`y` leaves out 2 stamps.", UserWarning, stacklevel=1)
+
+    monkeypatch.setattr(app, "app", warned)
+    assert main([]) == 0
+    assert capsys.readouterr().err == "warning: the data leaves out 2 stamps.\n"

@@ -33,7 +33,7 @@ def test_demo_on_a_csv(csv: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
         (["--target", "load"], "has no column 'load'; it has time, a, b"),
         (["--time", "b", "--target", "a"], "neither count readings"),
         (["--horizon", "600"], "too few for a horizon of 600"),
-        (["--horizon", "0"], "`horizon` must be at least 1"),
+        (["--horizon", "0"], "--horizon must be at least 1"),
     ],
 )
 def test_unusable_input_is_named(

@@ -184,26 +184,28 @@ def test_forecasts_alerts_and_dead_letters(
             plant.publish(f"plant/pump {pump}/sensors", LINE.format(500 if hour == 2 else 50, hour))
     plant.publish("plant/pump 1/sensors", b"\xff{")
     plant.publish("plant/pump 1/sensors", '{"a": 1}')
-    plant.publish("plant/pump 1/sensors", LINE.format(50, 3))
-    came = plant.wait_for(9)
+    plant.publish("plant/pump 1/sensors", LINE.format('"broken"', 3))
+    came = plant.wait_for(10)
     assert sorted(topic for topic, _ in came) == [
-        *["dead"] * 2,
+        *["dead"] * 3,
         *["out/pump 1"] * 4,
         *["out/pump 2"] * 3,
     ]
     letters = [body for topic, body in came if topic == "dead"]
-    assert [letter["topic"] for letter in letters] == ["plant/pump 1/sensors"] * 2
+    assert [letter["topic"] for letter in letters] == ["plant/pump 1/sensors"] * 3
     assert (letters[0]["payload"], letters[1]["payload"]) == ("\\xff{", '{"a": 1}')
     assert "It is not JSON" in letters[0]["error"]
     assert "The reading lacks b" in letters[1]["error"]
+    assert 'a is "broken"' in letters[2]["error"]  # and missing in the reading
     stream = StreamModel(graph_path).create_stream()
     for hour, body in enumerate(body for topic, body in came if topic == "out/pump 1"):
-        output = stream.step([500 if hour == 2 else 50, 3])
+        output = stream.step([[50, 50, 500, np.nan][hour], 3])
         assert (body["key"], body["time"]) == ("pump 1", f"2026-01-31T{hour:02d}:00")
         np.testing.assert_allclose(body["forecast"]["a"]["point"], output.forecast[:, 0], rtol=1e-4)
         assert [alert["channel"] for alert in body["alerts"]] == (["a"] if hour == 2 else [])
     assert bridge.end() == 0
-    assert "readings 7, streams 2, with an alert 2" in bridge.log.read_text()
+    counts = "readings 7, streams 2, with an alert 2, unusable values taken as missing 1"
+    assert counts in bridge.log.read_text()
 
 
 def test_broker_that_comes_back(
@@ -354,7 +356,7 @@ def test_urls() -> None:
             "leave out --output, --strict",
         ),
         (["--topic", "a", "--publish", "b", "--expire-after", "7d"], "a --topic with + or #"),
-        (["--topic", "a/+", "--publish", "b", "--backlog", "0"], "`backlog` must be at least 1"),
+        (["--topic", "a/+", "--publish", "b", "--backlog", "0"], "--backlog must be at least 1"),
     ],
 )
 def test_options_that_do_not_go_together(

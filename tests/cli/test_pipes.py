@@ -148,13 +148,14 @@ def test_unusable_lines_are_reported_and_left_out(
     options = ["stream", str(graph_path), str(data), "--key", "id", "--output-format", "csv"]
     assert main(options) == 0
     shown = capsys.readouterr()
-    assert {line.split(",")[0] for line in shown.out.splitlines()} == {"line", "1", "4", "7"}
+    assert {line.split(",")[0] for line in shown.out.splitlines()} == {"line", "1", "4", "6", "7"}
     said = [line for line in shown.err.splitlines() if line.startswith("line ")]
-    assert [line.split(":")[0] for line in said] == ["line 2", "line 5", "line 6"]
+    assert sorted(line.split(":")[0] for line in said) == ["line 2", "line 5", "line 6"]
     assert "not JSON" in said[0]
     assert "Key 'x': `time` is 2026-01-31 11:00:00, which is not after" in said[1]
-    assert "beyond float32" in said[2]
-    assert shown.err.endswith("readings 3, streams 2, unusable lines 3\n")
+    assert "a is 1e+300, no number within float32: it is taken as missing" in said[2]
+    counts = "readings 4, streams 2, unusable values taken as missing 1, unusable lines 2"
+    assert shown.err.splitlines()[-1] == counts
 
 
 def test_strict_ends_at_the_first_and_keeps_the_state_before(
@@ -311,20 +312,56 @@ def test_lines_none_of_which_can_be_used_are_an_error(
     graph_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = tmp_path / "data.csv"
-    data.write_text("a,b\n" + 50 * "1,one\n")
+    data.write_text("a,b\n" + 50 * "one,2,3\n")
     assert main(["stream", str(graph_path), str(data), "-o", str(tmp_path / "out")]) == 2
     said = capsys.readouterr().err
     assert len([line for line in said.splitlines() if line.startswith("line ")]) == 20
     assert "unusable lines 50 (the first 20 are shown)" in said
 
 
-def test_stamps_that_are_left_out_are_counted(
+def test_values_that_cannot_be_used_are_missing_readings(
     graph_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    hours = pd.date_range("2026-01-01", periods=30, freq="h").delete([5, 6, 20])
+    data, written = tmp_path / "data.csv", []
+    for cell in ("", "broken"):
+        lines = [f"{t % 7},{cell if t % 3 else t}" for t in range(30)]
+        data.write_text("\n".join(("a,b", *lines)))
+        assert main(["stream", str(graph_path), str(data), "-o", str(tmp_path / "out")]) == 0
+        written.append((tmp_path / "out").read_bytes())
+        (tmp_path / "out").unlink()
+    assert written[0] == written[1]
+    said = capsys.readouterr().err.splitlines()
+    assert said[-2] == 'line 3: b is "broken", no number within float32: it is taken as missing.'
+    assert said[-1] == "readings 30, streams 1, unusable values taken as missing 20"
+    assert (
+        main(["stream", str(graph_path), str(data), "-o", str(tmp_path / "out"), "--strict"]) == 2
+    )
+    assert 'error: line 3: b is "broken"' in capsys.readouterr().err
+    data.write_text("a,b\n" + 5 * "one,two\n")
+    assert main(["stream", str(graph_path), str(data), "-o", str(tmp_path / "other")]) == 2
+
+
+@pytest.mark.parametrize("key", [[], ["--key", "id"]])
+def test_stamps_that_are_left_out_are_missing_readings(
+    key: list[str], graph_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Alerts are those of one who is told so, by the band forecast for the reading itself."""
+    hours = pd.date_range("2026-01-01", periods=60, freq="h")
     data = pd.DataFrame({"time": hours, "a": 50.0, "b": 3.0, "id": "x"})
-    data.to_csv(tmp_path / "data.csv", index=False)
-    options = [str(graph_path), str(tmp_path / "data.csv"), "-o", str(tmp_path / "out")]
-    for key in ([], ["--key", "id"]):
-        assert main(["stream", *options, *key]) == 0
-        assert "3 stamps are left out between these" in capsys.readouterr().err
+    data["a"] += 10 * np.sin(np.arange(60) * np.pi / 12)
+    away = [5, 6, *range(20, 26), 40]
+    written = []
+    for name in ("told", "left out"):
+        table = data.drop(index=away) if name == "left out" else data.copy()
+        table.loc[table.index.isin(away), ["a", "b"]] = np.nan
+        table.to_csv(tmp_path / "data.csv", index=False)
+        options = [str(graph_path), str(tmp_path / "data.csv"), "-o", str(tmp_path / name)]
+        assert main(["stream", *options, "--alert-outside", "0.01", *key]) == 0
+        of_time = {one.pop("time"): one for one in records(tmp_path / name)}
+        written.append({time: {**one, "line": 0} for time, one in of_time.items()})
+    given = {str(hour): written[0][str(hour)] for hour in hours.delete(away)}
+    assert written[1] == given
+    assert any(one["alerts"] for one in given.values())
+    said = capsys.readouterr().err.splitlines()
+    assert said[-1].endswith("left-out stamps filled 9")
+    assert "filled" not in said[-2]

@@ -39,9 +39,19 @@ TIMES = {
     "unix s": (at(SECONDS), HOURS, "time from 'when', read as unix seconds (UTC)"),
     "unix ms": (at(SECONDS * 1000), HOURS, "time from 'when', read as unix milliseconds (UTC)"),
     "decimals": (at(SECONDS + 0.0), HOURS, "time from 'when', read as unix seconds (UTC)"),
-    "clock change": (at(ROME), ROME.tz_convert("UTC"), "time from 'when'"),
+    "clock change": (
+        at(ROME), ROME.tz_convert("UTC"), "time from 'when', by the clock of UTC",
+    ),
+    "offset": (
+        at(HOURS.tz_localize("+02:00")), HOURS.tz_localize("+02:00"),
+        "time from 'when', by the clock of UTC+02:00",
+    ),
     "fractions": (at([half.isoformat() for half in HALVES]), HALVES, "time from 'when'"),
-    "days first": (at(DAYS.strftime("%d/%m/%Y")), DAYS, "time from 'when'"),
+    "days first": (at(DAYS.strftime("%d/%m/%Y")), DAYS, "time from 'when', day first"),
+    "days first, by halves": (
+        at(DAYS.strftime("%d/%m/%Y %I:%M %p")), DAYS, "time from 'when', day first",
+    ),
+    "months first": (at(DAYS.strftime("%m.%d.%y")), DAYS, "time from 'when', month first"),
 }  # fmt: skip
 
 
@@ -91,6 +101,9 @@ FAULTS: dict[str, tuple[str | bytes, dict[str, Any], str]] = {
     "unknown": (at(HOURS), {"time": "date"}, "no column 'date'; it has when, load, flow"),
     "both": (at(HOURS), {"time": "load", "targets": ["load"]}, "both the time and a target"),
     "one bad time": (at([*HOURS.astype(str)[:-1], "?"]), {}, r"no time in data row 30: '\?'"),
+    "two orders": (
+        at(["13/01/2024", *DAYS.strftime("%m/%d/%Y")[1:]]), {}, "some dates with their day and",
+    ),
     "compact dates": (
         at(HOURS.strftime("%Y%m%d%H%M").astype(int)), {}, "202401010000, 202401010100, ...; write",
     ),

@@ -74,7 +74,7 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     readings = y.iloc[500:].astype(np.float32)
     # Columns in another order, and one more: those of the model are found by their names.
     table = readings.assign(extra=1)[["flow", "extra", "load"]]
-    table.to_csv(csv, float_format="%.9g", index_label="time")
+    table.to_csv(csv, float_format="%.9g", index_label="time", na_rep=" ")  # blank is missing
     stream = StreamModel(path).create_stream()
     expected = np.stack([stream.step(reading).quantiles for reading in readings.to_numpy()])
     model = copy.deepcopy(forecaster.model_).double().eval()

@@ -11,7 +11,7 @@ from tests.conftest import small
 from xlstm_ts import XLSTMForecaster
 from xlstm_ts.exceptions import ExportError, StreamError
 from xlstm_ts.export.onnx import export_onnx
-from xlstm_ts.streaming import Stream, StreamModel
+from xlstm_ts.streaming import Stream, StreamModel, StreamPool
 
 HORIZON, LENGTH, CONTEXT = 4, 200, 80
 INDEX = pd.date_range("2024-02-27 05:00", periods=LENGTH + HORIZON, freq="h")
@@ -105,6 +105,27 @@ def test_a_time_is_converted_to_the_zone_of_the_fit(tmp_path: Path) -> None:
     ]
     for other in forecasts[1:]:
         np.testing.assert_array_equal(other, forecasts[0])
+
+
+@pytest.mark.parametrize("begin", ["2024-03-27 17:00", "2024-10-23 17:00"])
+def test_summer_time_begins_or_ends_within_the_horizon(begin: str, tmp_path: Path) -> None:
+    """The next hours are those of the forecaster, however a stream is told the time."""
+    hours = pd.date_range(begin, periods=80, freq="h", tz="Europe/Rome")  # until midnight
+    y = pd.Series(Y.to_numpy()[:80], hours)
+    options = {"calendar": ("hour",), "max_steps": 30, "learning_rate": 0.03}
+    forecaster = small(**options, context_length=64).fit(y)
+    y = y.iloc[-64:]
+    model, expected = export(forecaster, tmp_path), forecaster.predict_quantiles().to_numpy()
+    stepped, warmed = model.create_stream(), model.create_stream()
+    for hour, reading in y.items():
+        output = stepped.step(reading, time=hour)
+    pool = StreamPool(model)
+    for got in (
+        output,
+        warmed.warm_up(y.to_numpy(), time=y.index),
+        [pool.step({"x": reading}, time=hour) for hour, reading in y.items()][-1]["x"],
+    ):
+        np.testing.assert_allclose(got.quantiles[:, 0], expected, atol=1e-4)
 
 
 def test_what_a_mask_hides_is_missing(model: StreamModel) -> None:

@@ -1,10 +1,16 @@
 """Readings go by their names where they have some, and by their order where not."""
 
+from pathlib import Path
+
 import numpy as np
+import onnx
 import pandas as pd
 import pytest
 
-from xlstm_ts.exceptions import StreamError
+from tests.conftest import CONFIGS, build_model
+from xlstm_ts.exceptions import SeriesWarning, StreamError
+from xlstm_ts.export.graph import build_step_graph
+from xlstm_ts.streaming import StreamModel, StreamPool
 from xlstm_ts.streaming.readings import read_history, read_reading
 
 CHANNELS = ("load", "oil")
@@ -40,3 +46,30 @@ def test_a_history_by_name_or_order() -> None:
 def test_other_names_are_refused(reading: object) -> None:
     with pytest.raises(StreamError, match="one number for each of load, oil, got those of load"):
         read_reading(reading, CHANNELS)
+
+
+@pytest.mark.parametrize(("transform", "lowest"), [("log", 0), ("log1p", -1)])
+def test_what_has_no_logarithm_is_told_once(
+    transform: str, lowest: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(CONFIGS, transform, {"target_transform": transform})
+    graph = build_step_graph(
+        build_model(transform), channels=("a", "b", "c"), step=None, library_version="0"
+    )
+    onnx.save(graph, tmp_path / "model.onnx")
+    model = StreamModel(tmp_path / "model.onnx")
+    message = f"reading of b is {lowest}, but .* above {lowest}: it counts as a missing reading"
+    for begin in ("step", "warm_up"):
+        stream, gap = model.create_stream(), model.create_stream()
+        reading = [5.0, lowest, 7.0]
+        with pytest.warns(SeriesWarning, match=message):
+            getattr(stream, begin)(reading if begin == "step" else [reading])
+        gap.step([5.0, np.nan, 7.0])
+        for value in (lowest, -3.0):  # once is enough
+            output = stream.step([5.0, value, 7.0])
+            expected = gap.step([5.0, np.nan, 7.0])
+            np.testing.assert_array_equal(output.quantiles, expected.quantiles)
+    pool = StreamPool(model)
+    with pytest.warns(SeriesWarning, match=f"Key 'y': The {message}"):
+        pool.step({"x": [5.0, lowest + 0.1, 7.0], "y": reading})
+    pool.step({"x": reading})

@@ -4,9 +4,14 @@ import datetime
 from zoneinfo import ZoneInfo
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from xlstm_ts.exceptions import StreamError
+from xlstm_ts.export.contract import Contract
+from xlstm_ts.streaming import histories
+from xlstm_ts.streaming.gaps import Steps
+from xlstm_ts.streaming.histories import read_history_times
 from xlstm_ts.streaming.times import NEVER, moment_after, read_times
 
 ROME = "Europe/Rome"
@@ -50,6 +55,18 @@ def test_without_a_zone_that_is_known_the_clock_is_all(zone: str | None) -> None
         moment("2024-10-27 02:30", last, zone=zone)
 
 
+@pytest.mark.parametrize("zone", ["UTC+05:30", "+05:30", "Asia/Kolkata"])
+def test_a_zone_may_be_an_offset(zone: str) -> None:
+    """As that of a file of which each time has the same one."""
+    told = read_times("2024-10-27T06:30+00:00", zone=zone, is_calendar=True)
+    assert told.wall == np.datetime64("2024-10-27T12:00")
+    assert told.moments == read_times("2024-10-27T12:00", zone=zone, is_calendar=True).moments
+
+
+def test_a_date_is_its_midnight() -> None:
+    assert moment(datetime.date(2024, 5, 1)) == moment("2024-05-01T00:00")
+
+
 def test_the_first_of_many_counts() -> None:
     times = ["2024-01-01", "2024-01-02", "2024-01-03"]
     assert moment(times) == moment("2024-01-01")
@@ -61,3 +78,55 @@ def test_the_first_of_many_counts() -> None:
 def test_what_is_no_time(time) -> None:
     with pytest.raises(StreamError, match="cannot be read as a time"):
         moment(time)
+
+
+NIGHT = pd.date_range("2024-10-26 22:00", periods=9, freq="h", tz=ROME)  # an hour comes twice
+ALIKE = {
+    "index": NIGHT,
+    "of another zone": NIGHT.tz_convert("Asia/Tokyo"),
+    "column": pd.Series(NIGHT),
+    "stamps": [*NIGHT],
+    "texts": [str(time) for time in NIGHT],
+    "clock": NIGHT.tz_localize(None),
+    "array": NIGHT.tz_localize(None).to_numpy(),
+    "texts of the clock": [str(time) for time in NIGHT.tz_localize(None)],
+}
+
+
+@pytest.mark.parametrize("zone", [ROME, "UTC+01:00", None])
+@pytest.mark.parametrize("kind", ALIKE)
+def test_times_that_are_alike_are_read_at_once(
+    kind: str, zone: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are what each of them is alone."""
+    times = ALIKE[kind]
+    if zone != ROME:
+        times = times[:5]  # by the clock alone no hour comes twice
+    contract = Contract(
+        channels=("a",), horizon=99, quantiles=(0.5,), step="h", state=(), library_version="0",
+        seconds=3600, zone=zone,
+    )  # fmt: skip
+    is_calendar = zone is not None
+    alone = [read_times(time, zone=zone, is_calendar=is_calendar) for time in times]
+    last = NEVER
+    for one in alone:
+        last = moment_after(one, last, zone=zone)
+    monkeypatch.setattr(histories, "read_times", None)
+    history = read_history_times(
+        times, len(times), contract=contract, steps=Steps(contract), is_calendar=is_calendar,
+        last=NEVER, untold=0,
+    )  # fmt: skip
+    np.testing.assert_array_equal(history.wall, [one.wall for one in alone])
+    assert (history.last, history.rows, history.before) == (last, len(times), 0)
+
+
+@pytest.mark.parametrize("time", [[10**6], ["NaT"]])
+def test_an_array_beyond_the_calendar_is_no_time(time: list[object]) -> None:
+    contract = Contract(
+        channels=("a",), horizon=9, quantiles=(0.5,), step="h", state=(), library_version="0"
+    )
+    with pytest.raises(StreamError, match="cannot be read as a time"):
+        read_history_times(
+            np.array(time, "M8[Y]"), 1, contract=contract, steps=Steps(contract),
+            is_calendar=False, last=NEVER, untold=0,
+        )  # fmt: skip

@@ -7,7 +7,7 @@ is neither torch nor pandas.
 from __future__ import annotations
 
 import json
-import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from xlstm_ts import __version__
+from xlstm_ts.cli.stopping import INTERRUPTED, ended_by_interrupt
 from xlstm_ts.cli.stream import Graph, check_output, read_pairs, say_aside, stream
 from xlstm_ts.exceptions import XLSTMError
 
@@ -40,16 +41,24 @@ Series = Annotated[
 ]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def run(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code, with the reason on stderr where it is not 0."""
     try:
-        app(arguments, prog_name="xlstm-ts")
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            app(arguments, prog_name="xlstm-ts")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0
+    except KeyboardInterrupt:  # before typer looks out for it
+        return INTERRUPTED
     except (XLSTMError, ValueError, OSError, ImportError) as err:
         say_aside(f"error: {err}")
         return 2
     return 0
+
+
+def _show_warning(message: Warning | str, *_: object, **beside: object) -> None:
+    say_aside(f"warning: {message}")
 
 
 def _show_version(is_asked: bool) -> None:
@@ -119,7 +128,8 @@ def fit(
       xlstm-ts fit sales.csv --id shop --target sold --known promo \\
           --calendar dayofweek --set d_model=32 -o model
     """
-    from xlstm_ts.cli import modelling
+    with ended_by_interrupt():
+        from xlstm_ts.cli import modelling
 
     check_output(output, data)
     named = {
@@ -164,7 +174,8 @@ def export(
     Example:
       xlstm-ts export model -o model.onnx --unit load=kW
     """
-    from xlstm_ts.cli import modelling
+    with ended_by_interrupt():
+        from xlstm_ts.cli import modelling
 
     check_output(output, model)
     units = read_pairs(unit or (), called="--unit", example="load=kW")
@@ -196,7 +207,8 @@ def predict(
     Example:
       xlstm-ts predict model newer.csv --coverage 0.9 -o forecast.csv
     """
-    from xlstm_ts.cli import modelling
+    with ended_by_interrupt():
+        from xlstm_ts.cli import modelling
 
     check_output(output, model, data)
     columns = modelling.Columns(time=time, series=series)
@@ -223,7 +235,8 @@ def inspect(
     Example:
       xlstm-ts inspect model.onnx
     """
-    from xlstm_ts.cli.inspection import describe, in_words
+    with ended_by_interrupt():
+        from xlstm_ts.cli.inspection import describe, in_words
 
     facts = describe(model)
     typer.echo(json.dumps(facts, indent=2) if as_json else "\n".join(in_words(facts)))
@@ -250,7 +263,8 @@ def demo(
     Example:
       xlstm-ts demo --data data.csv --time date --target OT
     """
-    from xlstm_ts.cli.demo import DemoOptions, run_demo
+    with ended_by_interrupt():
+        from xlstm_ts.cli.demo import DemoOptions, run_demo
 
     run_demo(
         DemoOptions(out=out, data=data, time=time, target=target, horizon=horizon, steps=steps)
@@ -262,7 +276,3 @@ def _levels(text: str) -> tuple[float, ...]:
         return tuple(float(level) for level in text.split(","))
     except ValueError as err:
         raise ValueError(f"--quantiles takes levels such as 0.1,0.5,0.9; got {text!r}.") from err
-
-
-if __name__ == "__main__":
-    sys.exit(main())

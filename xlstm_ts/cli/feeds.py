@@ -3,27 +3,25 @@
 A JSON line is an object with a number for each channel and each covariate by name, null where it
 is missing. It may have a time, a key that names the stream, what is static of that, and "future":
 {column: [one number for each of the next readings]} for the columns that are known ahead. A row of
-CSV has the same by the names in the header, but nothing ahead. An empty cell is missing.
+CSV has the same by the names in the header, but nothing ahead. An empty cell is missing, and so is
+what is no number, but that is told.
 """
 
 from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from xlstm_ts.cli.unix import unix_unit
+from xlstm_ts.cli.fields import Key, read_key, read_number, read_time, short
 from xlstm_ts.exceptions import StreamError
 from xlstm_ts.export.contract import Contract
 from xlstm_ts.streaming.times import Time
 
 TIME = "time"  # the field of the time, unless another is named
 FUTURE = "future"
-MISSING = {"", "na", "nan", "none", "null"}
-Key = str | int
 
 
 class Reading(NamedTuple):
@@ -45,6 +43,8 @@ class Reading(NamedTuple):
         The time as it came.
     static : dict
         What is static of its stream.
+    faults : dict of str to str
+        By field, what is wrong with values that cannot be used and count as missing.
     """
 
     key: Key | None
@@ -54,6 +54,7 @@ class Reading(NamedTuple):
     time: Time | Sequence[Time] | None
     shown: Any
     static: dict[str, Any]
+    faults: dict[str, str]
 
 
 class ReadingParser:
@@ -68,6 +69,8 @@ class ReadingParser:
     time : str, optional
         The field of the time, which then every reading must have. By default "time", if it is
         there.
+    time_format : str, optional
+        How the time is written, as `datetime.strptime` has it.
     report : callable
         Called with a sentence where a field is ignored, once for each name.
     """
@@ -78,6 +81,7 @@ class ReadingParser:
         *,
         key: str | None = None,
         time: str | None = None,
+        time_format: str | None = None,
         report: Callable[[str], None],
     ) -> None:
         by_role = {
@@ -87,7 +91,8 @@ class ReadingParser:
         self._channels, self._report = contract.channels, report
         self._numbers = [*contract.channels, *by_role["past"], *by_role["known"]]
         self._ahead, self._static = by_role["known"], dict.fromkeys(by_role["static"])
-        self._is_counted = contract.step is None
+        self._is_counted, self._form = contract.step is None, time_format
+        self._lowest = contract.lowest
         self._key, self._needs_time = key, time is not None
         self._time = TIME if time is None else time
         named = [*self._numbers, *self._static, self._time, *([FUTURE] if self._ahead else [])]
@@ -100,7 +105,7 @@ class ReadingParser:
         Raises
         ------
         StreamError
-            Where it is no object, lacks a field, or a field is no number.
+            Where it is no object, or lacks a field, or the key or the time cannot be read.
         """
         try:
             record = json.loads(line)
@@ -110,9 +115,9 @@ class ReadingParser:
             record = {self._channels[0]: record}
         if not isinstance(record, dict):
             raise StreamError(
-                f"A reading is an object such as {self._example()}, got {_short(record)}."
+                f"A reading is an object such as {self._example()}, got {short(record)}."
             )
-        return self._read(record, number=_number, key=key)
+        return self._read(record, key=key)
 
     def from_cells(self, cells: Mapping[str, str]) -> Reading:
         """Read a row of CSV, by the names of its columns.
@@ -120,14 +125,9 @@ class ReadingParser:
         Raises
         ------
         StreamError
-            Where a column is not there, or a cell is no number.
+            Where a column is not there, or the key or the time cannot be read.
         """
-        if self._ahead:
-            raise StreamError(
-                f"The model is told {', '.join(self._ahead)} of the next readings, which a row of "
-                "CSV has no room for: give JSON lines."
-            )
-        return self._read(cells, number=_cell, key=None)
+        return self._read(cells, key=None)
 
     def check_header(self, names: Sequence[str]) -> None:
         """Refuse a first line that cannot be the header of such rows.
@@ -135,8 +135,13 @@ class ReadingParser:
         Raises
         ------
         StreamError
-            Where it does not name all that is needed.
+            Where it does not name all that is needed, or rows cannot hold that.
         """
+        if self._ahead:
+            raise StreamError(
+                f"The model is told {', '.join(self._ahead)} of the next readings, which a row of "
+                "CSV has no room for: give JSON lines."
+            )
         lacking = self._lacking(names)
         if lacking:
             raise StreamError(
@@ -144,26 +149,36 @@ class ReadingParser:
                 f"it has {', '.join(names)}. JSON lines are objects such as {self._example()}."
             )
 
-    def _read(
-        self,
-        record: Mapping[str, Any],
-        *,
-        number: Callable[[str, Any], float],
-        key: Key | None,
-    ) -> Reading:
+    def _read(self, record: Mapping[str, Any], *, key: Key | None) -> Reading:
         self._check_fields(record)
-        numbers = {name: number(name, record[name]) for name in self._numbers}
-        values = [numbers.pop(channel) for channel in self._channels]
         shown = record.get(self._time)
+        time = None
+        if not self._is_counted and shown not in (None, ""):
+            time = read_time(shown, form=self._form)
+        faults: dict[str, str] = {}
+        numbers = {name: self._number(name, record[name], faults) for name in self._numbers}
         return Reading(
-            key=key if self._key is None else _key(self._key, record[self._key]),
-            values=values,
+            key=key if self._key is None else read_key(self._key, record[self._key]),
+            values=[numbers.pop(channel) for channel in self._channels],
             covariates=numbers or None,
             future=self._future(record) if self._ahead else None,
-            time=None if self._is_counted or shown in (None, "") else _time(shown),
+            time=time,
             shown=None if shown == "" else shown,
             static={name: record[name] for name in self._static if name in record},
+            faults=faults,
         )
+
+    def _number(self, name: str, value: Any, faults: dict[str, str]) -> float:
+        """Return a number, NaN where there is none that can be used: that is a fault."""
+        number = read_number(value)
+        if number is None:
+            faults[name] = f"{name} is {short(value)}, no number within float32"
+        elif number <= self._lowest and name in self._channels:
+            faults[name] = f"{name} is {short(value)}, which is not above {self._lowest:g}"
+        else:
+            return number
+        faults[name] += ": it is taken as missing."
+        return math.nan
 
     def _check_fields(self, record: Mapping[str, Any]) -> None:
         lacking = self._lacking(record)
@@ -172,9 +187,11 @@ class ReadingParser:
                 f"The reading lacks {', '.join(lacking)}; a number that is not known is null or an "
                 "empty cell."
             )
+        has_no_time = self._time not in record and not self._is_counted
         for name in record.keys() - self._fields - self._reported:
             self._reported.add(name)
-            self._report(f"field {name!r} is ignored: the model knows no such column.")
+            hint = "; if it is the time, say so by --time" if has_no_time else ""
+            self._report(f"field {name!r} is ignored: the model knows no such column{hint}.")
 
     def _lacking(self, names: Collection[str]) -> list[str]:
         needed = [*self._numbers, *([] if self._key is None else [self._key])]
@@ -187,7 +204,7 @@ class ReadingParser:
         if future is not None and not isinstance(future, dict):
             raise StreamError(
                 f"`future` is an object with a list of numbers for {', '.join(self._ahead)}, got "
-                f"{_short(future)}."
+                f"{short(future)}."
             )
         return future
 
@@ -235,54 +252,3 @@ def _cells(line: bytes) -> list[str]:
         return next(csv.reader([line.decode("utf-8-sig")], strict=True), [])
     except (UnicodeDecodeError, csv.Error) as err:
         raise StreamError(f"It is not a row of comma-separated values in UTF-8: {err}.") from err
-
-
-def _number(name: str, value: Any) -> float:
-    if value is None:
-        return np.nan
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise StreamError(f"{name} must be a number or null, got {_short(value)}.")
-    try:
-        return float(value)
-    except OverflowError as err:
-        raise StreamError(f"{name} is beyond float32; give null.") from err
-
-
-def _cell(name: str, text: str) -> float:
-    if text.strip().lower() in MISSING:
-        return np.nan
-    try:
-        return float(text)
-    except ValueError as err:
-        raise StreamError(f"{name} must be a number or empty, got {text!r}.") from err
-
-
-def _key(name: str, value: Any) -> Key:
-    if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
-        raise StreamError(f"The key {name} must be a text or an integer, got {_short(value)}.")
-    return value
-
-
-def _time(value: Any) -> Time | list[Time]:
-    """Return a time that came as text or as unix time, or a list of them."""
-    if isinstance(value, list):
-        return [time for one in value if not isinstance(time := _time(one), list)]
-    if isinstance(value, str):
-        try:
-            value = float(value)
-        except ValueError:
-            text: str = value.strip()
-            # Python 3.10 reads no Z.
-            return text[:-1] + "+00:00" if text[-1:] in ("Z", "z") else text
-    unit = unix_unit(value, value) if isinstance(value, int | float) else None
-    if unit is None:
-        raise StreamError(
-            f"The time must be such as 2026-01-31T12:00 or unix time, got {_short(value)}."
-        )
-    nanoseconds = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}[unit[0]]
-    return np.datetime64(round(value * nanoseconds), "ns")
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

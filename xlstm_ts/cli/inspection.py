@@ -36,6 +36,7 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
             for name, unit in zip(contract.channels, units, strict=True)
         ],
         "step": contract.step,
+        "seconds": contract.seconds,
         "zone": contract.zone,
         "horizon": contract.horizon,
         "quantiles": list(contract.quantiles),
@@ -91,6 +92,10 @@ def in_words(facts: dict[str, Any]) -> list[str]:
         )
     if beside["calendar"]:
         lines.append(f"time       needed with each reading, for {', '.join(beside['calendar'])}")
+    elif facts["seconds"] is not None:
+        lines.append(
+            "time       may be told with each reading: stamps that are left out are then filled"
+        )
     if beside["static"]:
         lines.append(f"static     {_static_words(beside['static'])}; given once for each stream")
     levels = ", ".join(f"{level:g}" for level in facts["quantiles"])
@@ -131,7 +136,9 @@ def _channels(facts: dict[str, Any]) -> str:
 def _step(facts: dict[str, Any]) -> str:
     if facts["step"] is None:
         return "readings are counted, no time is needed"
-    zone = f", by the clock of {facts['zone']}" if facts["zone"] else ""
+    zone = ""
+    if facts["zone"]:
+        zone = f", by the clock of {facts['zone']}; a time with another offset is converted to that"
     return f"{facts['step']!r} between two readings{zone}"
 
 

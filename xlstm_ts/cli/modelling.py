@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from xlstm_ts.cli.tables import Table, read_table
-from xlstm_ts.exceptions import InterruptedWarning, SeriesError
+from xlstm_ts.cli.tables import Table, read_names, read_table
+from xlstm_ts.cli.wording import for_command_line
+from xlstm_ts.exceptions import InterruptedWarning, SeriesError, SeriesWarning
 from xlstm_ts.export.onnx import export_onnx
 from xlstm_ts.files import check_folder
 from xlstm_ts.forecaster import XLSTMForecaster
@@ -90,7 +91,7 @@ def fit_file(
         warnings.simplefilter("always")
         forecaster.fit(y, X)
     for warning in caught:
-        say(f"warning: {warning.message}")
+        say(for_command_line(f"warning: {warning.message}"))
     forecaster.save(output)
     say(f"season     {forecaster.season_length_} readings")
     say(f"context    {forecaster.context_length_} readings")
@@ -98,7 +99,7 @@ def fit_file(
     losses = [loss for loss in losses if not math.isnan(loss)]
     if losses:
         say(f"loss       {min(losses):.4g} on the validation tail, best of {len(losses)}")
-    say(f"skill      {_skill(forecaster, y, X)}")
+    say(for_command_line(f"skill      {_skill(forecaster, y, X)}"))
     say(f"model      {output}")
     if any(issubclass(warning.category, InterruptedWarning) for warning in caught):
         raise KeyboardInterrupt
@@ -118,6 +119,8 @@ def export_file(
     """
     check_folder(output)
     forecaster = XLSTMForecaster.load(model)
+    if series is not None and forecaster.context_.is_single:
+        raise ValueError("The model is of one series: leave out --series.")
     parity = export_onnx(forecaster, output, series=series, units=units or None)
     say(f"graph      {output}, {output.stat().st_size / 1024:.0f} kB")
     say(
@@ -150,9 +153,10 @@ def predict_file(
             raise SeriesError(f"The model needs {named} as well: give a CSV file with them.")
         y, X = _context(forecaster), None
     else:
+        time, series = _remembered(forecaster, data)
         columns = Columns(
-            time=columns.time,
-            series=columns.series,
+            time=columns.time or time,
+            series=columns.series or series,
             targets=forecaster.channels_,
             past=beside.named("past"),
             known=beside.named("known"),
@@ -207,10 +211,20 @@ def _skill(forecaster: XLSTMForecaster, y: pd.DataFrame, X: pd.DataFrame | None)
     if not tail:
         return "not judged without a validation tail"
     try:
-        skill = forecaster.score(y.iloc[-(tail + before) :], X)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SeriesWarning)  # what it says of the data was said
+            skill = forecaster.score(y.iloc[-(tail + before) :], X)
     except SeriesError as err:
         return f"not judged: {err}"
     return f"{skill:.2f} on the validation tail (1 is perfect, 0 is no better than seasonal-naive)"
+
+
+def _remembered(forecaster: XLSTMForecaster, data: str) -> tuple[str | None, str | None]:
+    """Return the columns of the time and of the names of series, if a file has those of the fit."""
+    panel, there = forecaster.context_, read_names(data)
+    names = [panel.longest.index.name, None if panel.is_single else panel.like.index.names[0]]
+    time, series = (str(name) if name in there else None for name in names)
+    return time, series
 
 
 def _context(forecaster: XLSTMForecaster) -> pd.DataFrame:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from xlstm_ts.checks import check_integer
+from xlstm_ts.cli.faults import Faults
 from xlstm_ts.cli.feeds import ReadingParser
 from xlstm_ts.cli.mqtt_link import Arrived, Broker, Link, is_within
 from xlstm_ts.cli.serving import Served, Server
@@ -50,7 +51,7 @@ class MqttOptions:
         Messages that may wait.
     key, time : str, optional
         Fields of the name of the stream, in place of the topic, and of the time.
-    static, margin, expire_after, only_alerts, snapshot
+    time_format, static, margin, expire_after, only_alerts, snapshot
         As in `xlstm_ts.cli.pipes.PipeOptions`.
     every : int
         Readings between two snapshots.
@@ -65,6 +66,7 @@ class MqttOptions:
     backlog: int = 1000
     key: str | None = None
     time: str | None = None
+    time_format: str | None = None
     static: Mapping[str, Any] | None = None
     margin: float | None = None
     expire_after: timedelta | None = None
@@ -158,10 +160,17 @@ class _Bridge:
         say: Say,
     ) -> None:
         self._options, self._server, self._link, self._say = options, server, link, say
-        self._parser = ReadingParser(model.contract, key=options.key, time=options.time, report=say)
+        self._parser = ReadingParser(
+            model.contract,
+            key=options.key,
+            time=options.time,
+            time_format=options.time_format,
+            report=say,
+        )
+        self._faults = Faults(say)
         self._write = json_writer(model.contract, has_alerts=options.margin is not None)
         self._readings, self._kept = readings, readings
-        self._unusable = self._alerts = self._repeated = 0
+        self._unusable = self._alerts = self._filled = self._repeated = 0
 
     def run(self, stop: Stop) -> None:
         """Serve what comes, and keep the state at the end."""
@@ -178,6 +187,8 @@ class _Bridge:
             "readings": self._readings,
             "streams": self._server.streams,
             "with an alert": self._alerts,
+            "left-out stamps filled": self._filled,
+            "unusable values taken as missing": self._faults.count,
             "unusable messages": self._unusable,
             **self._link.counts,
         }
@@ -214,16 +225,23 @@ class _Bridge:
     def _forecast(self, served: Served, message: Arrived) -> list[tuple[str, bytes]]:
         self._readings += 1
         self._alerts += bool(served.alerts)
+        self._filled += served.filled
+        self._faults.note(served.reading, where=message.topic)
+        faults = served.reading.faults
+        letters = self._letter(message, error=" ".join(faults.values())) if faults else []
         if self._options.only_alerts and not served.alerts:
-            return []
+            return letters
         topic = self._options.publish.replace(KEY, str(served.reading.key))
         if set(topic) & set("+#\0"):
             return self._dead_letter(message, error=f"{topic} is no topic to publish to.")
-        return [(topic, self._write(served, None).rstrip())]
+        return [*letters, (topic, self._write(served, None).rstrip())]
 
     def _dead_letter(self, message: Arrived, *, error: str) -> list[tuple[str, bytes]]:
         self._unusable += 1
         self._say(f"{message.topic}: {error}")
+        return self._letter(message, error=error)
+
+    def _letter(self, message: Arrived, *, error: str) -> list[tuple[str, bytes]]:
         if self._options.dead_letter is None:
             return []
         payload = message.payload.decode("utf-8", "backslashreplace")

@@ -6,6 +6,7 @@ snapshot keeps as its offset: how many lines were read, and how many bytes were 
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 import sys
@@ -20,8 +21,8 @@ from typing import IO, Any, Literal, NamedTuple
 from tqdm import tqdm
 
 from xlstm_ts.checks import check_integer
+from xlstm_ts.cli.faults import REPORTED, Faults
 from xlstm_ts.cli.feeds import CsvRows, Reading, ReadingParser
-from xlstm_ts.cli.gaps import Gaps
 from xlstm_ts.cli.lines import BATCH, Arrival, Line, batches, read_lines, skip_lines
 from xlstm_ts.cli.serving import Served, Server
 from xlstm_ts.cli.stopping import Stop, StopAsked
@@ -30,8 +31,7 @@ from xlstm_ts.exceptions import StreamError
 from xlstm_ts.streaming import StreamModel
 
 Say = Callable[[str], None]
-# Lines that cannot be used and are shown, and the exit code where all are such.
-REPORTED, UNUSABLE = 20, 2
+UNUSABLE = 2  # the exit code where no line can be used
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +48,8 @@ class PipeOptions:
         What the input is; "auto" looks at its first line.
     key, time : str, optional
         Fields of the name of the stream and of the time.
+    time_format : str, optional
+        How the time is written, as `datetime.strptime` has it.
     static : mapping, optional
         What is static of the stream, or of those whose readings do not say.
     margin : float, optional
@@ -74,6 +76,7 @@ class PipeOptions:
     form: Literal["auto", "json", "csv"] = "auto"
     key: str | None = None
     time: str | None = None
+    time_format: str | None = None
     static: Mapping[str, Any] | None = None
     margin: float | None = None
     expire_after: timedelta | None = None
@@ -144,11 +147,17 @@ class _Pipe:
         contract, is_keyed = model.contract, options.key is not None
         has_alerts = options.margin is not None
         self._options, self._server, self._output, self._say = options, server, output, say
-        self._parser = ReadingParser(contract, key=options.key, time=options.time, report=say)
+        self._parser = ReadingParser(
+            contract,
+            key=options.key,
+            time=options.time,
+            time_format=options.time_format,
+            report=say,
+        )
+        self._faults = Faults(say)
         self._rows: CsvRows | None = None
-        self._gaps = Gaps(contract)
         self._lines, self._written = begin
-        self._readings = self._unusable = self._alerts = self._left_out = 0
+        self._readings = self._empty = self._unusable = self._alerts = self._filled = 0
         self._write: Writer
         if options.is_csv:
             self._write = csv_writer(contract, is_keyed=is_keyed, has_alerts=has_alerts)
@@ -181,22 +190,21 @@ class _Pipe:
         counts = {"readings": self._readings, "streams": self._server.streams}
         if self._options.margin is not None:
             counts["with an alert"] = self._alerts
+        if self._filled:
+            counts["left-out stamps filled"] = self._filled
+        if self._faults.count:
+            counts["unusable values taken as missing"] = self._faults.count
         if self._unusable:
             counts["unusable lines"] = self._unusable
         said = ", ".join(f"{name} {count}" for name, count in counts.items())
         if self._unusable > REPORTED:
             said += f" (the first {REPORTED} are shown)"
-        if self._left_out:
-            said += (
-                f"; {self._left_out} stamps are left out between these, and the streams know "
-                "nothing of them: give such readings as missing (null, or an empty cell)"
-            )
         return said
 
     @property
     def was_useless(self) -> bool:
-        """Whether there were lines and none could be used."""
-        return self._unusable > 0 and not self._readings
+        """Whether there were lines and nothing in them could be used."""
+        return self._readings == self._empty and self._unusable + self._faults.count > 0
 
     def _opened(self, arrivals: Iterator[Arrival]) -> Iterator[Arrival]:
         """Return the lines to serve, after the header and what a snapshot has seen."""
@@ -231,10 +239,14 @@ class _Pipe:
         text = line.text.rstrip(b"\r")
         try:
             if self._rows is None:
-                return self._parser.from_json(text)
-            return self._parser.from_cells(self._rows.read(text))
+                reading = self._parser.from_json(text)
+            else:
+                reading = self._parser.from_cells(self._rows.read(text))
         except StreamError as err:
             return err
+        if reading.faults and self._options.is_strict:
+            return StreamError(" ".join(reading.faults.values()))
+        return reading
 
     def _give(self, number: int, outcome: Served | StreamError) -> None:
         if isinstance(outcome, StreamError):
@@ -246,8 +258,11 @@ class _Pipe:
             if self._unusable <= REPORTED:
                 self._say(f"line {number}: {outcome}")
             return
+        reading = outcome.reading
         self._readings += 1
-        self._left_out += self._gaps.count(outcome.reading.key, outcome.reading.time)
+        self._empty += all(map(math.isnan, reading.values))
+        self._faults.note(reading, where=f"line {number}")
+        self._filled += outcome.filled
         self._alerts += bool(outcome.alerts)
         if outcome.alerts or not self._options.only_alerts:
             self._put(self._write(outcome, number))

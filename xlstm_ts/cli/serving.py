@@ -8,9 +8,11 @@ from datetime import timedelta
 from typing import Any, NamedTuple
 
 from xlstm_ts.cli.alerts import Alert, BandRule
-from xlstm_ts.cli.feeds import Key, Reading
+from xlstm_ts.cli.feeds import Reading
+from xlstm_ts.cli.fields import Key
 from xlstm_ts.exceptions import StreamError
 from xlstm_ts.streaming import Stream, StreamModel, StreamOutput, StreamPool
+from xlstm_ts.streaming.outputs import NOTHING, Filled
 
 
 class Served(NamedTuple):
@@ -24,11 +26,14 @@ class Served(NamedTuple):
         The forecast of the next ones.
     alerts : list of Alert
         What is out of the ordinary in this one.
+    filled : int
+        Stamps that were left out before it, and taken as missing readings.
     """
 
     reading: Reading
     output: StreamOutput
     alerts: list[Alert]
+    filled: int = 0
 
 
 class Server:
@@ -125,7 +130,7 @@ class Server:
             )
         except StreamError as err:
             return err
-        return self._judged(reading, output)
+        return self._judged(reading, output, stream.filled)
 
     def _serve_together(
         self, pool: StreamPool, readings: Sequence[Reading]
@@ -137,7 +142,10 @@ class Server:
                 return [err]
             # One cannot be used, and the pool is as before: take them one by one.
             return [self._serve_together(pool, [reading])[0] for reading in readings]
-        return [self._judged(reading, outputs[reading.key]) for reading in readings]
+        filled = pool.filled
+        return [
+            self._judged(one, outputs[one.key], filled.get(one.key, NOTHING)) for one in readings
+        ]
 
     def _step(self, pool: StreamPool, readings: Sequence[Reading]) -> dict[Any, StreamOutput]:
         for reading in readings:
@@ -156,12 +164,14 @@ class Server:
                 self._rule.forget(key)
         return outputs
 
-    def _judged(self, reading: Reading, output: StreamOutput) -> Served:
+    def _judged(self, reading: Reading, output: StreamOutput, filled: Filled) -> Served:
         alerts: list[Alert] = []
         if self._rule is not None:
+            if filled.output is not None:  # what was forecast before a gap is of another time
+                self._rule.expect(reading.key, filled.output.quantiles)
             alerts = self._rule.check(reading.key, reading.values)
             self._rule.expect(reading.key, output.quantiles)
-        return Served(reading, output, alerts)
+        return Served(reading, output, alerts, filled.stamps)
 
 
 def _each_key_once(readings: Sequence[Reading]) -> Iterator[list[Reading]]:

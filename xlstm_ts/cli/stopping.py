@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+INTERRUPTED = 130  # the exit code after Ctrl-C
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def ended_by_interrupt() -> Iterator[None]:
+    """Let Ctrl-C end the process at once within the block, where there is nothing to keep yet.
+
+    For imports: one that is interrupted shows where it was, or fails as if a package were missing.
+    """
+    is_default = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if not is_default or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class StopAsked(Exception):  # noqa: N818 - no error: this is how waiting ends
@@ -32,7 +52,7 @@ class Stop:
     @property
     def exit_code(self) -> int:
         """130 after Ctrl-C, otherwise 0."""
-        return 130 if self.signal == signal.SIGINT else 0
+        return INTERRUPTED if self.signal == signal.SIGINT else 0
 
     def __enter__(self) -> Stop:
         self._before = {number: signal.signal(number, self._note) for number in SIGNALS}

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from xlstm_ts.cli.stopping import ended_by_interrupt
+from xlstm_ts.cli.wording import for_command_line
 
 Graph = Annotated[Path, typer.Argument(help="The step graph, written by `export`.")]
 BACKLOG = 1000
@@ -53,6 +56,10 @@ def stream(
     ] = None,
     time: Annotated[
         str | None, typer.Option(help="Field of the time, then needed; by default `time`, if any.")
+    ] = None,
+    time_format: Annotated[
+        str | None,
+        typer.Option(help="How times are written, such as %d/%m/%Y %H:%M; needed for these."),
     ] = None,
     static: Annotated[
         list[str] | None,
@@ -107,7 +114,8 @@ def stream(
 
     A JSON line is an object with a number, or null where it is missing, for each channel and each
     covariate by name; `inspect` shows one. A CSV has the same by its header. A line that cannot be
-    used is reported with its number, counted, and left out.
+    read is reported with its number, counted, and left out; a value that is no number is reported
+    once for its field, counted, and taken as missing. So are stamps that are left out.
 
     An alert says that a reading lies outside of the outermost levels that were forecast for it one
     reading before. Of levels 0.1 and 0.9 each fifth does: give a margin, or fit with wider levels.
@@ -147,6 +155,7 @@ def stream(
         "model": model,
         "key": key,
         "time": time,
+        "time_format": None if time_format is None else _checked_format(time_format),
         "static": _static(static or ()),
         "margin": alert_outside,
         "expire_after": None if expire_after is None else _duration(expire_after),
@@ -168,7 +177,8 @@ def stream(
     }  # fmt: skip
     if mqtt is None:
         _refuse_any(of_broker, because="without --mqtt there is no broker")
-        from xlstm_ts.cli.pipes import PipeOptions, run_stream
+        with ended_by_interrupt():
+            from xlstm_ts.cli.pipes import PipeOptions, run_stream
 
         pipe = PipeOptions(
             **beside,
@@ -184,8 +194,9 @@ def stream(
         _refuse_any(of_lines, because="with --mqtt all goes through the broker, as JSON")
         if topic is None or publish is None:
             raise ValueError("--mqtt needs --topic to read from and --publish to write to.")
-        from xlstm_ts.cli.mqtt import MqttOptions, run_mqtt
-        from xlstm_ts.cli.mqtt_link import Broker
+        with ended_by_interrupt():
+            from xlstm_ts.cli.mqtt import MqttOptions, run_mqtt
+            from xlstm_ts.cli.mqtt_link import Broker
 
         user, password = os.environ.get(USER), os.environ.get(PASSWORD)
         bridge = MqttOptions(
@@ -233,9 +244,17 @@ def _duration(text: str) -> timedelta:
     return timedelta(**{UNITS[found[2]]: int(found[1])})
 
 
+def _checked_format(form: str) -> str:
+    try:
+        datetime.strptime(datetime.now().strftime(form), form)
+    except ValueError as err:
+        raise ValueError(f"--time-format takes one such as %d/%m/%Y %H:%M; {err}.") from err
+    return form
+
+
 def say_aside(text: str) -> None:
     """Say something beside what a command gives."""
-    typer.echo(text, err=True)
+    typer.echo(for_command_line(text), err=True)
 
 
 def _static(given: Sequence[str]) -> dict[str, Any]:

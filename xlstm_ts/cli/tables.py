@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from xlstm_ts.cli.dates import UNCLEAR
 from xlstm_ts.cli.unix import unix_unit
 from xlstm_ts.exceptions import SeriesError
 
@@ -25,6 +26,7 @@ DATES: tuple[dict[str, Any], ...] = (
 )
 LOOKED_AT = 1000  # cells that show whether a column holds dates
 COUNT_BELOW = 1e8
+MONTHS = 12
 
 
 class Table(NamedTuple):
@@ -101,6 +103,17 @@ def read_table(
     return Table(readings.set_axis(index), words, left_out)
 
 
+def read_names(path: str | os.PathLike[str]) -> list[str]:
+    """Return the names of the columns of a CSV file.
+
+    Raises
+    ------
+    SeriesError
+        Where the file is no table.
+    """
+    return [*_read_csv(os.fspath(path), None, nrows=0).columns]
+
+
 def _keyed(index: pd.Index[Any], keys: pd.Series[Any], *, name: str) -> pd.MultiIndex:
     if keys.isna().any():
         row = int(np.argmax(keys.isna()))
@@ -108,10 +121,10 @@ def _keyed(index: pd.Index[Any], keys: pd.Series[Any], *, name: str) -> pd.Multi
     return pd.MultiIndex.from_arrays([keys, index], names=[keys.name, index.name])
 
 
-def _read_csv(name: str, series: str | None) -> pd.DataFrame:
+def _read_csv(name: str, series: str | None, *, nrows: int | None = None) -> pd.DataFrame:
     try:
         texts: Any = {} if series is None else {series: str}
-        table = pd.read_csv(name, low_memory=False, dtype=texts)
+        table = pd.read_csv(name, low_memory=False, dtype=texts, nrows=nrows)
     except UnicodeDecodeError as err:
         raise SeriesError(f"{name} is not UTF-8 text ({err}); save it as UTF-8.") from err
     except (pd.errors.EmptyDataError, pd.errors.ParserError) as err:
@@ -151,9 +164,8 @@ def _read_time(table: pd.DataFrame, column: str | None, *, name: str) -> tuple[p
         return table.index, "no column of times, rows are counted"
     cells = table[column]
     if _is_text(cells):
-        return pd.DatetimeIndex(_parse_dates(cells, name=name), name=column), (
-            f"time from {column!r}"
-        )
+        parsed, words = _parse_dates(cells, name=name)
+        return pd.DatetimeIndex(parsed, name=column), f"time from {column!r}{words}"
     numbers = cells.dropna().to_numpy(np.float64)
     least, most = numbers.min(initial=np.inf), numbers.max(initial=-np.inf)
     unit = unix_unit(least, most)
@@ -171,17 +183,39 @@ def _read_time(table: pd.DataFrame, column: str | None, *, name: str) -> tuple[p
     )
 
 
-def _parse_dates(cells: pd.Series[Any], *, name: str) -> pd.Series[Any]:
-    for options in DATES:
+def _parse_dates(cells: pd.Series[Any], *, name: str) -> tuple[pd.Series[Any], str]:
+    """Return dates, and in words what is not plain about how they were read."""
+    ways, words = _ways(cells, name=name)
+    for options in ways:
         dates = _to_dates(cells, options)
         if (dates.isna() == cells.isna()).all():
-            return dates
-    best = max((_to_dates(cells, options) for options in DATES), key=lambda dates: dates.count())
+            return (
+                dates,
+                words if dates.dt.tz is None else f"{words}, by the clock of {dates.dt.tz}",
+            )
+    best = max((_to_dates(cells, options) for options in ways), key=lambda dates: dates.count())
     row = int(np.argmax(best.isna() & cells.notna()))
     raise SeriesError(
         f"Column {cells.name!r} of {name} holds no time in data row {row + 1}: "
         f"{cells.iloc[row]!r}; give its time, or name another column by --time."
     )
+
+
+def _ways(cells: pd.Series[Any], *, name: str) -> tuple[Sequence[dict[str, Any]], str]:
+    """Return how dates may be read, and in words which order of their numbers that is.
+
+    pandas would read each date of 01/02/2024 and 13/02/2024 in another order.
+    """
+    numbers = cells.str.extract(UNCLEAR).iloc[:, [0, 2]].astype(float)
+    if numbers.isna().all(axis=None):
+        return DATES, ""
+    tell_day, tell_month = (numbers > MONTHS).any()
+    if tell_day and tell_month:
+        raise SeriesError(
+            f"Column {cells.name!r} of {name} begins some dates with their day and others with "
+            "their month; write them such as 2024-01-31."
+        )
+    return ({"dayfirst": bool(tell_day)},), f", {'day' if tell_day else 'month'} first"
 
 
 def _to_dates(cells: pd.Series[Any], options: dict[str, Any]) -> pd.Series[Any]:
@@ -199,6 +233,8 @@ def _holds_dates(cells: pd.Series[Any]) -> bool:
     some = cells.dropna().iloc[:LOOKED_AT]
     if 2 * pd.to_numeric(some, errors="coerce").count() > len(some):
         return False
+    if 2 * sum(map(bool, map(UNCLEAR.match, some.astype(str)))) > len(some):
+        return True
     return any(2 * _to_dates(some, options).count() > len(some) for options in DATES)
 
 
@@ -210,7 +246,10 @@ def _read_targets(
         faults = {column: _not_numbers(table[column]) for column in targets}
         for column, fault in faults.items():
             if fault:
-                raise SeriesError(f"Column {column!r} of {name} is not of numbers: it {fault}.")
+                raise SeriesError(
+                    f"Column {column!r} of {name} is not of numbers: it {fault}; leave the cell of "
+                    "a missing reading empty."
+                )
         return table[list(targets)].apply(pd.to_numeric), {}
     faults = {str(column): _not_a_default(cells) for column, cells in table.items()}
     left_out = {column: fault for column, fault in faults.items() if fault}

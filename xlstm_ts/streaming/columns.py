@@ -11,6 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from xlstm_ts.calendars import calendar_columns
 from xlstm_ts.exceptions import StreamError
 from xlstm_ts.export.contract import Contract
+from xlstm_ts.streaming.gaps import Steps
+from xlstm_ts.streaming.histories import History
 from xlstm_ts.streaming.times import Told
 
 Array = NDArray[np.float32]
@@ -60,6 +62,7 @@ class StreamColumns:
         self._fields = [c.name for c in contract.columns if c.role == "cyclic"]
         self._static = slice(len(self._names), len(roles) - len(self._fields))
         self._cyclic = slice(len(roles) - len(self._fields), None)
+        self._steps = Steps(contract)
         self.statics, self.is_calendar = len(self._statics), bool(self._fields)
 
     def empty(self, batch: int) -> tuple[Array, Array]:
@@ -106,6 +109,12 @@ class StreamColumns:
         ahead = self._values(future, self._known, (horizon,), called="future")
         return Beside(now, ahead, self._calendar(told))
 
+    def missing(self, told: Told) -> Beside:
+        """Return what is known of a stamp that was left out: the calendar, and nothing else."""
+        ahead = (self._contract.horizon, len(self._known))
+        calendar = self._calendar(told)
+        return Beside(np.full(len(self._names), np.nan), np.full(ahead, np.nan), calendar)
+
     def lay(self, beside: Beside, now: Array, ahead: Array) -> None:
         """Put what goes with a reading into a row of `now`, what comes after it into `ahead`."""
         now[: len(self._names)] = beside.now
@@ -119,43 +128,41 @@ class StreamColumns:
 
     def read_history(
         self,
-        length: int,
+        history: History,
         covariates: Values | None,
         future: Values | None,
-        told: NDArray[np.datetime64] | None,
     ) -> tuple[Array, Beside]:
         """Read what goes with many readings.
 
         Parameters
         ----------
-        length : int
-            Readings.
+        history : History
+            Where the readings lie in time.
         covariates, future
-            At their times, `(length, ...)`, and after the last of them.
-        told : ndarray of datetime64, optional
-            The times of the readings, and of those after the last where they were given.
+            At their times, `(readings, ...)`, and after the last of them.
 
         Returns
         -------
         tuple of ndarray of float32 and Beside
-            Columns `(length, columns)`, static ones left open; and what goes with the last.
+            Columns `(rows, columns)`, static ones left open; and what goes with the last.
 
         Raises
         ------
         StreamError
             As `read`.
         """
-        values = self._values(covariates, self._names, (length,), called="covariates")
+        rows, wall = history.rows, history.wall
+        values = self._values(covariates, self._names, history.places.shape, called="covariates")
         ahead = self._values(future, self._known, (self._contract.horizon,), called="future")
         last = None
-        if told is not None:
-            last = Told(told[length - 1 :] if len(told) > length else told[-1], ())
+        if wall is not None:
+            last = Told(wall[rows - 1 :] if len(wall) > rows else wall[-1], (history.last,))
         beside = Beside(values[-1], ahead, self._calendar(last))
-        rows = np.full((length, len(self._contract.columns)), np.nan, np.float32)
-        rows[:, : len(self._names)] = values
-        if self._fields and told is not None:
-            rows[:, self._cyclic] = calendar_columns(told[:length], self._fields)
-        return rows, beside
+        columns = np.full((rows, len(self._contract.columns)), np.nan, np.float32)
+        columns[history.places, : len(self._names)] = values
+        if self._fields and wall is not None:
+            columns[:, self._cyclic] = calendar_columns(wall[:rows], self._fields)
+        return columns, beside
 
     def _check_static(self, static: Mapping[str, Any], names: set[str]) -> None:
         if names - static.keys():
@@ -208,8 +215,7 @@ class StreamColumns:
         times = told.wall
         if not times.ndim:
             if seconds is not None:
-                steps = np.arange(horizon + 1) * round(seconds * 1e3)
-                return calendar_columns(times + steps.astype("m8[ms]"), self._fields)
+                return calendar_columns(self._steps.next_times(told, horizon), self._fields)
             raise StreamError(
                 f"A step of {self._contract.step} has no fixed length: give as `time` those of the "
                 f"reading and of the {horizon} next ones."

@@ -82,6 +82,8 @@ class InputReader:
         for key, one in zip(readings, told):  # noqa: B905 - none where no time was told
             with naming(key):
                 moments.append(moment_after(one, last(key), zone=self._contract.zone))
+        if self._columns.is_calendar:
+            told = [Told(one.wall, (at,)) for one, at in zip(told, moments, strict=True)]
         columns = self._read_columns(readings, covariates or {}, future or {}, told)
         return Inputs(values, columns, moments)
 

@@ -16,13 +16,16 @@ from xlstm_ts.exceptions import StreamError
 from xlstm_ts.export.contract import Contract
 from xlstm_ts.streaming.columns import Beside, StreamColumns, Values
 from xlstm_ts.streaming.expiry import NEW, Expiry
+from xlstm_ts.streaming.gaps import Recurrence, Steps
 from xlstm_ts.streaming.inputs import InputReader, Inputs, Times, naming
 from xlstm_ts.streaming.keys import Key, key_from_json, plain_key
+from xlstm_ts.streaming.models import StreamModel
+from xlstm_ts.streaming.outputs import Filled, StreamOutput
+from xlstm_ts.streaming.readings import Domain
 from xlstm_ts.streaming.slots import Batch, Slots
 from xlstm_ts.streaming.snapshots import Snapshot, read_snapshot, write_snapshot
 from xlstm_ts.streaming.states import checked_state
-from xlstm_ts.streaming.streams import StreamModel, StreamOutput
-from xlstm_ts.streaming.times import NEVER
+from xlstm_ts.streaming.times import NEVER, Told
 
 Array = NDArray[np.float32]
 # A batch is fastest where its states, and what the graph makes of them, stay in a cache of this
@@ -63,6 +66,9 @@ class StreamPool:
         What "auto" stands for.
     expired : list
         The keys that the last step forgot, those that came with it and began anew among them.
+    filled : dict of Filled
+        By key, what the last step made of the stamps that were left out before a reading: how many
+        there were, and what the last of them gave. Keys without such stamps are not in it.
 
     Notes
     -----
@@ -91,10 +97,12 @@ class StreamPool:
         contract = model.contract
         self.batch_size = _batch_size(batch_size, contract)
         self.expired: list[Key] = []
+        self.filled: dict[Any, Filled] = {}
         self._expiry = Expiry(expire_after)
         self._statics: Mapping[Any, Mapping[str, Any]] = {} if static is None else static
         self._contract, self._columns = contract, StreamColumns(contract)
-        self._reader = InputReader(contract, self._columns)
+        self._reader, self._domain = InputReader(contract, self._columns), Domain(contract)
+        self._steps = Steps(contract)
         self._slots = Slots(contract, statics=self._columns.statics)
         self._batch = Batch(model.session, contract, self._columns, size=self.batch_size)
         self._places: dict[Key, int] = {}
@@ -130,7 +138,7 @@ class StreamPool:
             By key, what `Stream.step` takes beside a reading.
         time : str, datetime or datetime64, or mapping, optional
             The time of all these readings, or by key that of each. Also needed where keys expire
-            by time.
+            by time. Stamps that a key left out are missing readings, as for `Stream.step`.
 
         Returns
         -------
@@ -142,10 +150,16 @@ class StreamPool:
         StreamError
             Where a reading, or what goes with it, cannot be used. The message names the key; the
             whole pool is as before, so leave that reading out and call again.
+
+        Warns
+        -----
+        SeriesWarning
+            Once, where a reading has no logarithm and the model takes that: it is missing then.
         """
         inputs = self._reader.read(
             readings, covariates=covariates, future=future, time=time, last=self._last
         )
+        self._domain.check(inputs.values, keys=[*readings])
         if self._expiry.is_by_time and time is None:
             raise StreamError("`time` is missing: keys of this pool expire by it.")
         due = self._expiry.look(self._slots.heard, self._find(readings), inputs.moments)
@@ -162,8 +176,8 @@ class StreamPool:
         for key, static in joining.items():
             self._places[key] = self._slots.take(static, call=self._expiry.calls)
         places = self._find(readings)
-        if inputs.moments:
-            self._slots.last[places] = inputs.moments
+        self.filled = self._fill_gaps([*readings], places, inputs.moments)
+        self._slots.tell(places, inputs.moments)
         self._expiry.commit(self._slots.heard, places, inputs.moments, clock=due.clock)
         return dict(zip(readings, self._advance(places, inputs), strict=True))
 
@@ -243,9 +257,36 @@ class StreamPool:
         places = {key: slots.take(nothing, call=0) for key in keys}
         for name, array in _arrays(slots, self._contract).items():
             array[[*places.values()]] = arrays[name]
-        self._slots, self._places, self.expired = slots, places, []
+        self._slots, self._places, self.expired, self.filled = slots, places, [], {}
         self._expiry.calls = content["calls"]
         return offset
+
+    def _fill_gaps(
+        self, keys: list[Any], places: NDArray[np.int64], moments: list[int]
+    ) -> dict[Any, Filled]:
+        """Step the stamps that keys left out before readings, one of each at once."""
+        last, untold = (array[places].tolist() for array in (self._slots.last, self._slots.untold))
+        counts = [*map(self._steps.left_out, moments, last, untold)]  # none where no time was told
+        left = {row: count for row, count in enumerate(counts) if count}
+        recurrences = {row: Recurrence() for row in left}
+        filled = {}
+        while left:
+            rows = [*left]
+            stamps = [self._steps.before(moments[row], left[row]) for row in rows]
+            outputs = self._advance(places[rows], self._missing(stamps))
+            for row, output in zip(rows, outputs, strict=True):
+                state = [array[places[row]] for array in self._slots.state]
+                left[row] = recurrences[row].left(left[row] - 1, state)
+                if not left[row]:
+                    del left[row]
+                    filled[keys[row]] = Filled(counts[row], output)
+        return filled
+
+    def _missing(self, stamps: list[Told]) -> Inputs:
+        """Return what goes into the graph at stamps that were left out, one a row."""
+        values = np.full((len(stamps), len(self._contract.channels)), np.nan)
+        columns = [*map(self._columns.missing, stamps)] if self._contract.columns else []
+        return Inputs(values, columns, [])
 
     def _advance(self, places: NDArray[np.int64], inputs: Inputs) -> list[StreamOutput]:
         """Run the graph over the streams at these places, a batch after the other."""
@@ -302,7 +343,7 @@ def _arrays(slots: Slots, contract: Contract) -> dict[str, NDArray[Any]]:
     """Return by name what a snapshot keeps of each slot."""
     state = {one.name: array for one, array in zip(contract.state, slots.state, strict=True)}
     heard = {"call": slots.heard.call, "moment": slots.heard.moment}
-    return {**state, "static": slots.static, "last": slots.last, **heard}
+    return {**state, "static": slots.static, "last": slots.last, "untold": slots.untold, **heard}
 
 
 def _batch_size(given: int | Literal["auto"], contract: Contract) -> int:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.ma import MaskedArray
 from numpy.typing import ArrayLike, NDArray
 
-from xlstm_ts.exceptions import StreamError
+from xlstm_ts.exceptions import SeriesWarning, StreamError
+from xlstm_ts.export.contract import Contract
 
 LARGEST = float(np.finfo(np.float32).max)
 
@@ -74,6 +76,41 @@ def read_history(history: ArrayLike, channels: tuple[str, ...]) -> NDArray[np.fl
             f"{values[row, column]}, beyond float32; give NaN for a missing reading."
         )
     return values.astype(np.float32)
+
+
+class Domain:
+    """Says once that a reading has no logarithm, where the model takes that.
+
+    Parameters
+    ----------
+    contract : Contract
+        That of the model.
+    """
+
+    def __init__(self, contract: Contract) -> None:
+        self._lowest, self._channels = contract.lowest, contract.channels
+        self._is_silent = contract.transform is None
+
+    def check(self, readings: NDArray[Any], *, keys: Sequence[Any] = ()) -> None:
+        """Look at readings `(rows, C)`, one a key where there are some.
+
+        Warns
+        -----
+        SeriesWarning
+            At the first that has none.
+        """
+        if self._is_silent or not (readings <= self._lowest).any():
+            return
+        self._is_silent = True
+        row, channel = np.argwhere(readings <= self._lowest)[0]
+        of_key = f"Key {keys[row]!r}: " if keys else ""
+        warnings.warn(
+            f"{of_key}The reading of {self._channels[channel]} is {readings[row, channel]:g}, but "
+            f"the model takes the logarithm of what lies above {self._lowest:g}: it counts as a "
+            "missing reading, as others like it will.",
+            SeriesWarning,
+            stacklevel=3,
+        )
 
 
 def _row(reading: ArrayLike, channels: tuple[str, ...]) -> list[float]:

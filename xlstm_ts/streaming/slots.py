@@ -37,6 +37,8 @@ class Slots:
         The static columns.
     last : ndarray of int64, shape (capacity,)
         The moment that the next reading must be after.
+    untold : ndarray of int64, shape (capacity,)
+        Readings since then that told no time.
     heard : Heard
         Which slots are taken, and when their streams were heard.
     """
@@ -45,7 +47,8 @@ class Slots:
         self._initial = [array.reshape(-1) for array in initial_state(contract)]
         self.state = [np.empty((FEW, array.size), np.float32) for array in self._initial]
         self.static = np.empty((FEW, statics), np.float32)
-        self.last, self.heard = np.full(FEW, NEVER), Heard.nobody(FEW)
+        self.last, self.untold = np.full(FEW, NEVER), np.zeros(FEW, np.int64)
+        self.heard = Heard.nobody(FEW)
         self._free = [*reversed(range(FEW))]
 
     def take(self, static: Array, *, call: int) -> int:
@@ -71,13 +74,21 @@ class Slots:
         """Set the state of a stream, which knows no time then."""
         for array, values in zip(self.state, state, strict=True):
             array[slot] = values.reshape(-1)
-        self.last[slot] = NEVER
+        self.last[slot], self.untold[slot] = NEVER, 0
+
+    def tell(self, places: NDArray[np.int64], moments: list[int]) -> None:
+        """Note the times of readings that come now; none where none was told."""
+        if moments:
+            self.last[places], self.untold[places] = moments, 0
+        else:
+            self.untold[places] += 1
 
     def _grow(self) -> None:
         before = len(self.last)
         self.state = [_doubled(array) for array in self.state]
         self.static = _doubled(self.static)
-        self.last, self.heard = _doubled(self.last), self.heard.doubled()
+        self.last, self.untold = _doubled(self.last), _doubled(self.untold)
+        self.heard = self.heard.doubled()
         self._free += reversed(range(before, 2 * before))
 
 

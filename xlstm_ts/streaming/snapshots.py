@@ -38,7 +38,7 @@ from xlstm_ts.exceptions import StreamError
 from xlstm_ts.export.contract import Contract
 from xlstm_ts.files import atomic_path
 
-MAGIC = b"xlstm-ts snapshot 1\n"
+MAGIC = b"xlstm-ts snapshot 2\n"
 CURE = "restore an older copy, or begin with an empty state"
 SHOWN = 12  # of the hash of a model, in hexadecimal: enough to tell it from others
 
@@ -126,7 +126,9 @@ def read_snapshot(path: str | os.PathLike[str], *, contract: Contract, kind: str
     with open(path, "rb") as file:
         magic, digest, rest = file.readline(), file.readline(), file.read()
     if magic != MAGIC:
-        raise StreamError(f"{name} is no snapshot of this library: {CURE}.")
+        is_other = magic.startswith(MAGIC[:-2])
+        what = "a snapshot of another version" if is_other else "no snapshot"
+        raise StreamError(f"{name} is {what} of this library: {CURE}.")
     if digest != hashlib.sha256(rest).hexdigest().encode() + b"\n":
         raise StreamError(f"{name} is damaged, its checksum is wrong: {CURE}.")
     line, _, raw = rest.partition(b"\n")

@@ -1,101 +1,31 @@
-"""Streams over a step graph: one reading in, one forecast out. Needs numpy and onnxruntime only."""
+"""One stream over a step graph: one reading in, one forecast out."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from xlstm_ts.checks import check_integer
 from xlstm_ts.exceptions import StreamError
 from xlstm_ts.export.contract import COVARIATES, FORECAST, FUTURE, READING, next_name
 from xlstm_ts.streaming.columns import StreamColumns, Values
-from xlstm_ts.streaming.readings import LARGEST, read_history, read_reading
-from xlstm_ts.streaming.sessions import CPU, bind, check_providers, device_of, open_graph, tensor
+from xlstm_ts.streaming.gaps import Recurrence, Steps
+from xlstm_ts.streaming.histories import read_history_times
+from xlstm_ts.streaming.outputs import NOTHING, Filled, StreamOutput
+from xlstm_ts.streaming.readings import LARGEST, Domain, read_history, read_reading
+from xlstm_ts.streaming.sessions import bind, device_of, tensor
 from xlstm_ts.streaming.snapshots import Snapshot, read_snapshot, write_snapshot
 from xlstm_ts.streaming.states import checked_state, forecast_shape, initial_state
-from xlstm_ts.streaming.times import NEVER, Time, moment_after, read_history_times, read_times
-from xlstm_ts.streaming.warming import WarmUpGraph
+from xlstm_ts.streaming.times import NEVER, Time, moment_after, read_times
+
+if TYPE_CHECKING:
+    from xlstm_ts.streaming.models import StreamModel
 
 Array = NDArray[np.float32]
 STATIC = "static"  # in snapshots; no array of a state is called so
-
-
-class StreamOutput(NamedTuple):
-    """What one reading gives.
-
-    Attributes
-    ----------
-    forecast : ndarray of float32, shape (horizon, channels)
-        The point forecast of the next readings, in raw units: the level nearest to the median.
-    quantiles : ndarray of float32, shape (horizon, channels, levels)
-        All levels.
-    """
-
-    forecast: Array
-    quantiles: Array
-
-
-class StreamModel:
-    """A loaded step graph: what all streams of one model share.
-
-    Parameters
-    ----------
-    path : path-like
-        A file that `xlstm_ts.export.onnx.export_onnx` wrote.
-    providers : sequence of str or (str, options), default=("CPUExecutionProvider",)
-        Providers of onnxruntime, the most wanted first; the CPU follows by itself. With
-        "CUDAExecutionProvider" a stream keeps its state on the device (not tested on one).
-    warm_up : path-like, optional
-        The warm-up graph of the same weights: `Stream.warm_up` then takes many readings at once.
-    threads : int, default=1
-        Threads inside one step. More cost more than they bring at the size of one reading.
-
-    Attributes
-    ----------
-    contract : Contract
-        Names of the channels, horizon, quantile levels, layout of the state, versions.
-
-    Raises
-    ------
-    StreamError
-        Where a file is not such a graph of a version that this library reads, or the two are of
-        different weights.
-
-    Warns
-    -----
-    BackendWarning
-        Where the first provider is not to be had: onnxruntime itself says nothing.
-    """
-
-    def __init__(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        warm_up: str | os.PathLike[str] | None = None,
-        providers: Sequence[str | tuple[str, Any]] = (CPU,),
-        threads: int = 1,
-    ) -> None:
-        check_providers(providers)
-        check_integer("threads", threads, least=1)
-        options: Any = {"providers": providers, "threads": threads}
-        self.session, self.contract = open_graph(path, kind="step", **options)
-        self.warm_up_graph = (
-            None if warm_up is None else WarmUpGraph(warm_up, self.contract, **options)
-        )
-
-    def create_stream(self, *, static: Mapping[str, Any] | None = None) -> Stream:
-        """Return a stream that has seen nothing; its state is its own.
-
-        Parameters
-        ----------
-        static : mapping, optional
-            What is static of the stream, by name, where the model was trained with that.
-        """
-        return Stream(self, static=static)
 
 
 class Stream:
@@ -110,6 +40,12 @@ class Stream:
         The loaded graph.
     static : mapping, optional
         What is static of the stream.
+
+    Attributes
+    ----------
+    filled : Filled
+        What the last call made of the stamps that were left out before its reading: how many
+        there were, and what the last of them gave.
     """
 
     def __init__(self, model: StreamModel, *, static: Mapping[str, Any] | None = None) -> None:
@@ -127,13 +63,15 @@ class Stream:
         self._states = tuple([tensor(one, device) for one in arrays] for arrays in self._arrays)
         self._bindings = tuple(self._bind(model.session, *pair) for pair in ((0, 1), (1, 0)))
         # What a step looks up each time.
-        self._channels, self._is_single = contract.channels, len(contract.channels) == 1
+        self._channels, self._domain = contract.channels, Domain(contract)
+        self._is_plain = len(contract.channels) == 1 and contract.transform is None
         self._has_columns = bool(contract.columns)
         self._run = model.session.run_with_iobinding
         self._told: Any = memoryview(self._reading[0])
         self._quantiles = self._forecast[0]
         self._point = self._quantiles[..., contract.median]
-        self._current, self._last = 0, NEVER
+        self._steps, self.filled = Steps(contract), NOTHING
+        self._current, self._last, self._untold = 0, NEVER, 0
 
     def step(
         self,
@@ -159,9 +97,9 @@ class Stream:
             The time of the reading, where the model goes by the calendar: as the clock on the wall
             shows it, or with a zone, from which it is converted to that of the fit. Of a step
             without fixed length (a month, a working day) the times of the reading and of all the
-            next ones. Across a change of summer time within the horizon give these too, otherwise
-            the hours after it are off by one. A model without a calendar only looks whether it is
-            after the time before.
+            next ones. Stamps that are left out since the time before are
+            taken as missing readings first, each to the nearest step; a reading without a time
+            takes one stamp. Of a step without fixed length nothing is taken as left out.
 
         Returns
         -------
@@ -174,15 +112,24 @@ class Stream:
             Where the reading has another number of channels or an infinity, what the model was
             trained with is missing beside it, or `time` is not after that of the reading before;
             the state is then as before.
+
+        Warns
+        -----
+        SeriesWarning
+            Once, where a reading has no logarithm and the model takes that: it is missing then.
         """
         # The plainest case stands first: after a run of the graph each call costs a microsecond.
-        if type(reading) is float and self._is_single and not abs(reading) > LARGEST:
+        if type(reading) is float and self._is_plain and not abs(reading) > LARGEST:
             self._told[0] = reading
         else:
             self._take(reading)
+            self._domain.check(self._reading)
         is_alone = covariates is None and future is None and time is None
         if self._has_columns or not is_alone:
             self._take_beside(covariates, future, time)
+        else:
+            self._untold += 1
+            self.filled = NOTHING
         return self._advance()
 
     def step_columns(self, reading: ArrayLike, now: ArrayLike, ahead: ArrayLike) -> StreamOutput:
@@ -222,7 +169,7 @@ class Stream:
             The known columns at the times after the last of them.
         time : sequence of str, datetime or datetime64, optional
             The times of the readings, `T` of them; the `horizon` ones after the last too where
-            `step` needs those.
+            `step` needs those. Stamps that are left out are missing readings, as for `step`.
 
         Returns
         -------
@@ -235,21 +182,26 @@ class Stream:
             As for `step`; the state is then as before all of the readings.
         """
         readings = read_history(history, self._channels)
-        told, last = None, self._last
-        if time is not None:
-            told, last = read_history_times(
-                time,
-                len(readings),
-                horizon=self._contract.horizon,
-                zone=self._contract.zone,
-                is_calendar=self._columns.is_calendar,
-                last=last,
-            )
-        columns, beside = self._columns.read_history(len(readings), covariates, future, told)
+        self._domain.check(readings)
+        told = read_history_times(
+            time,
+            len(readings),
+            contract=self._contract,
+            steps=self._steps,
+            is_calendar=self._columns.is_calendar,
+            last=self._last,
+            untold=self._untold,
+        )
+        columns, beside = self._columns.read_history(told, covariates, future)
+        if told.before:
+            self._pass_over(told.first, told.before)
         self._columns.lay_static(self._static, columns)
         self._columns.lay(beside, self._now[0], self._ahead[0])
-        self._last = last
-        return self.warm_up_columns(readings, columns, self._ahead[0])
+        self._last = told.last
+        self._untold = 0 if time is not None else self._untold + len(readings)
+        output = self.warm_up_columns(told.spread(readings), columns, self._ahead[0])
+        self.filled = Filled(told.before + told.rows - len(readings), None)
+        return output
 
     def warm_up_columns(
         self, readings: NDArray[Any], columns: NDArray[Any], ahead: ArrayLike
@@ -267,12 +219,10 @@ class Stream:
         graph, start = self._warm_up, 0
         while graph is not None and start + graph.chunk <= len(readings):
             part, start = slice(start, start + graph.chunk), start + graph.chunk
-            # On the CPU a tensor is our memory, elsewhere numpy() is a copy.
-            state = [value.numpy() for value in self._states[self._current]]
             self._forecast[...], state = graph.run(
-                readings[part], columns[part], self._ahead, state=state
+                readings[part], columns[part], self._ahead, state=self._views()
             )
-            self._fill(state, last=self._last)
+            self._set(state, last=self._last, untold=self._untold)
         output = self._output()
         for reading, now in zip(readings[start:], columns[start:], strict=True):
             self._reading[0], self._now[0] = reading, now
@@ -281,7 +231,7 @@ class Stream:
 
     def reset(self) -> None:
         """Forget everything: the next reading is the first."""
-        self._fill(initial_state(self._contract), last=NEVER)
+        self._set(initial_state(self._contract))
 
     def snapshot(self, path: str | os.PathLike[str], *, offset: Any = None) -> None:
         """Write the state to a file, whole or not at all; `xlstm_ts.streaming.snapshots` says when.
@@ -300,7 +250,7 @@ class Stream:
             Where JSON cannot hold the offset.
         """
         arrays = {**self.state, STATIC: self._static}
-        snapshot = Snapshot(offset, {"last": self._last}, arrays)
+        snapshot = Snapshot(offset, {"last": self._last, "untold": self._untold}, arrays)
         write_snapshot(path, snapshot, contract=self._contract, kind="stream")
 
     def restore(self, path: str | os.PathLike[str]) -> Any:
@@ -316,7 +266,7 @@ class Stream:
         offset, content, arrays = read_snapshot(path, contract=self._contract, kind="stream")
         self._static = arrays.pop(STATIC)
         self._columns.lay_static(self._static, self._now)
-        self._fill([*arrays.values()], last=content["last"])
+        self._set([*arrays.values()], last=content["last"], untold=content["untold"])
         return offset
 
     @property
@@ -331,13 +281,12 @@ class Stream:
             On setting, where names or shapes are not those of the model, or a number is not
             finite; nothing is then changed.
         """
-        values = zip(self._contract.state, self._states[self._current], strict=True)
-        # On the CPU a tensor is our memory, elsewhere numpy() is a copy already.
-        return {described.name: value.numpy().copy() for described, value in values}
+        values = zip(self._contract.state, self._views(), strict=True)
+        return {described.name: value.copy() for described, value in values}
 
     @state.setter
     def state(self, state: Mapping[str, ArrayLike]) -> None:
-        self._fill(checked_state(state, self._contract), last=NEVER)
+        self._set(checked_state(state, self._contract))
 
     def _take_beside(
         self,
@@ -348,13 +297,32 @@ class Stream:
         """Put what goes with a reading where the graph looks for it."""
         if not self._has_columns and not (covariates is None and future is None):
             raise StreamError("The model was trained without covariates: give the reading alone.")
-        zone, told, last = self._contract.zone, None, self._last
+        zone, told, last, count = self._contract.zone, None, self._last, 0
         if time is not None:
             told = read_times(time, zone=zone, is_calendar=self._columns.is_calendar)
             last = moment_after(told, last, zone=zone)
+            told = told._replace(moments=(last,))
+            count = self._steps.left_out(last, self._last, self._untold)
         beside = self._columns.read(covariates, future, told)
+        # Nothing can be refused from here on.
+        self.filled = NOTHING
+        if count:
+            reading = self._reading.copy()
+            self.filled = self._pass_over(last, count)
+            self._reading[...] = reading
         self._columns.lay(beside, self._now[0], self._ahead[0])
-        self._last = last
+        self._last, self._untold = last, 0 if told is not None else self._untold + 1
+
+    def _pass_over(self, moment: int, count: int) -> Filled:
+        """Step stamps that were left out before a reading, as missing ones."""
+        recurrence, left = Recurrence(), count
+        while left:
+            self._reading.fill(np.nan)
+            beside = self._columns.missing(self._steps.before(moment, left))
+            self._columns.lay(beside, self._now[0], self._ahead[0])
+            output = self._advance()
+            left = recurrence.left(left - 1, self._views())
+        return Filled(count, output)
 
     def _take(self, reading: ArrayLike) -> None:
         """Put a reading where the graph looks for it."""
@@ -371,10 +339,14 @@ class Stream:
         # view, and the constructor of a named tuple is Python.
         return tuple.__new__(StreamOutput, (self._point.copy(), self._quantiles.copy()))
 
-    def _fill(self, state: list[Array], *, last: int) -> None:
+    def _views(self) -> list[Array]:
+        """Return the state: on the CPU our memory, elsewhere a copy."""
+        return [value.numpy() for value in self._states[self._current]]
+
+    def _set(self, state: list[Array], *, last: int = NEVER, untold: int = 0) -> None:
         for value, array in zip(self._states[self._current], state, strict=True):
             value.update_inplace(array)
-        self._last = last
+        self._last, self._untold, self.filled = last, untold, NOTHING
 
     def _bind(self, session: Any, source: int, target: int) -> Any:
         """Bind the graph once to read one copy of the state and write the other."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from datetime import datetime, timezone
+from datetime import date, datetime, timedelta, timezone, tzinfo
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -12,7 +13,10 @@ from numpy.typing import NDArray
 
 from xlstm_ts.exceptions import StreamError
 
-Time = str | datetime | np.datetime64
+# How Python and pandas write zones that are offsets.
+OFFSET = re.compile(r"(?:UTC)?([+-])(\d\d):(\d\d)(?::(\d\d))?", re.ASCII)
+Time = str | date | np.datetime64
+EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 # Before every time.
 NEVER = np.iinfo(np.int64).min
 
@@ -39,7 +43,7 @@ def read_times(time: Time | Sequence[Time], *, zone: str | None, is_calendar: bo
 
     Parameters
     ----------
-    time : str, datetime or datetime64, or sequence of them
+    time : str, date, datetime or datetime64, or sequence of them
         As the clock on the wall shows it, or with a zone.
     zone : str or None
         The zone of the fit.
@@ -52,15 +56,18 @@ def read_times(time: Time | Sequence[Time], *, zone: str | None, is_calendar: bo
         Where it is no time, or of a zone that cannot be converted.
     """
     try:
-        times = [time] if isinstance(time, str | datetime | np.datetime64) else list(time)
-        read = [datetime.fromisoformat(one) if isinstance(one, str) else one for one in times]
-        wall = [_wall_clock(one, zone, is_calendar=is_calendar) for one in read]
+        times = [time] if isinstance(time, str | date | np.datetime64) else list(time)
+        read = [_read(one) for one in times]
+        wall = [_as_wall_clock(one, zone, is_calendar=is_calendar) for one in read]
         moments = _moments(read[0], zone)
     except StreamError:
         raise
     except (TypeError, ValueError, IndexError, OverflowError) as err:
-        raise StreamError(f"`time` cannot be read as a time: {time!r}.") from err
-    is_one = isinstance(time, str | datetime | np.datetime64)
+        raise StreamError(
+            f"`time` cannot be read as a time: {time!r}; give a datetime, a datetime64 or a text "
+            "such as 2026-01-31T12:00."
+        ) from err
+    is_one = isinstance(time, str | date | np.datetime64)
     return Told(np.array(wall[0] if is_one else wall, "M8[ms]"), moments)
 
 
@@ -76,64 +83,28 @@ def moment_after(told: Told, last: int, *, zone: str | None) -> int:
         if moment > last:
             return moment
     raise StreamError(
-        f"`time` is {_shown(told.moments[-1], zone)}, which is not after {_shown(last, zone)}, the "
+        f"`time` is {_clock(told.moments[-1], zone)}, which is not after {_clock(last, zone)}, the "
         "time of the reading before: give each reading once, in the order of time, or reset the "
         "stream first."
     )
 
 
-def read_history_times(
-    time: Sequence[Time],
-    length: int,
-    *,
-    horizon: int,
-    zone: str | None,
-    is_calendar: bool,
-    last: int,
-) -> tuple[NDArray[np.datetime64], int]:
-    """Read the times of many readings, each after the one before.
-
-    Parameters
-    ----------
-    time : sequence of str, datetime or datetime64
-        `length` of them, or also the `horizon` ones after the last.
-    length, horizon : int
-        Readings, and readings of a forecast.
-    zone, is_calendar
-        As for `read_times`.
-    last : int
-        The moment of the reading before these.
-
-    Returns
-    -------
-    tuple of ndarray of datetime64 and int
-        What the clock on the wall shows at all of them, and the moment of the last reading.
-
-    Raises
-    ------
-    StreamError
-        Where there are more or fewer, or one cannot be used.
-    """
-    times = [] if isinstance(time, str | datetime | np.datetime64) else list(time)
-    if len(times) not in (length, length + horizon):
-        raise StreamError(
-            f"`time` has one time for each of the {length} readings, or these and the {horizon} "
-            f"after them; got {len(times) or time!r}."
-        )
-    told = [read_times(one, zone=zone, is_calendar=is_calendar) for one in times]
-    for one in told[:length]:
-        last = moment_after(one, last, zone=zone)
-    return np.array([one.wall for one in told], "M8[ms]"), last
+def _read(time: Time) -> datetime | np.datetime64:
+    if isinstance(time, str):
+        return datetime.fromisoformat(time)
+    if isinstance(time, date) and not isinstance(time, datetime):
+        return datetime(time.year, time.month, time.day)
+    return time
 
 
-def _wall_clock(time: datetime | np.datetime64, zone: str | None, *, is_calendar: bool) -> Time:
+def _as_wall_clock(time: datetime | np.datetime64, zone: str | None, *, is_calendar: bool) -> Time:
     if isinstance(time, datetime) and time.tzinfo is not None:
         if is_calendar and zone is None:
             raise StreamError(
                 f"`time` is {time}, but the fit was on times without a zone: give those of its "
                 "clock, by time.replace(tzinfo=None)."
             )
-        clock = _zone(zone) if is_calendar and zone else timezone.utc
+        clock = zone_of(zone) if is_calendar and zone else timezone.utc
         time = time.astimezone(clock).replace(tzinfo=None)
     if np.isnat(np.datetime64(time)):
         raise ValueError("not a time")
@@ -147,8 +118,10 @@ def _moments(time: datetime | np.datetime64, zone: str | None) -> tuple[int, ...
             raise ValueError("beyond the calendar")
     if time.tzinfo is not None:
         return (_microseconds(time),)
+    if zone is None:
+        return (_microseconds(time.replace(tzinfo=timezone.utc)),)
     try:
-        clock = _zone(zone) if zone else timezone.utc
+        clock = zone_of(zone)
     except StreamError:  # without a database of zones the clock is all there is
         clock = timezone.utc
     both = {_microseconds(time.replace(tzinfo=clock, fold=fold)) for fold in (0, 1)}
@@ -156,22 +129,40 @@ def _moments(time: datetime | np.datetime64, zone: str | None) -> tuple[int, ...
 
 
 def _microseconds(time: datetime) -> int:
-    utc = np.datetime64(time.astimezone(timezone.utc).replace(tzinfo=None), "us")
-    return int(utc.astype(np.int64))
+    # Between zones datetime reckons in UTC, and in integers.
+    return (time - EPOCH) // timedelta(microseconds=1)
 
 
-def _shown(moment: int, zone: str | None) -> str:
-    time: datetime = np.datetime64(moment, "us").item().replace(tzinfo=timezone.utc)
+def wall_clock(moment: int, zone: str | None) -> np.datetime64:
+    """Return what the clock on the wall of the zone shows at a moment."""
+    return np.datetime64(_clock(moment, zone).replace(tzinfo=None), "us")
+
+
+def _clock(moment: int, zone: str | None) -> datetime:
+    """Return the time of the zone; without one that is known, that of the clock."""
+    time: datetime = np.datetime64(moment, "us").item()
     try:
-        return str(time.astimezone(_zone(zone)) if zone else time.replace(tzinfo=None))
+        return time.replace(tzinfo=timezone.utc).astimezone(zone_of(zone)) if zone else time
     except StreamError:
-        return str(time.replace(tzinfo=None))
+        return time
 
 
-def _zone(name: str) -> ZoneInfo:
+def zone_of(name: str) -> tzinfo:
+    """Return a zone by its name, or by an offset such as that of "UTC+01:00".
+
+    Raises
+    ------
+    StreamError
+        Where there is no such zone, or no database of zones.
+    """
+    if offset := OFFSET.fullmatch(name):
+        sign, *numbers = offset.groups(default="0")
+        hours, minutes, seconds = map(int, numbers)
+        ahead = timedelta(hours=hours, minutes=minutes, seconds=seconds)
+        return timezone(-ahead if sign == "-" else ahead)
     try:
         return ZoneInfo(name)
-    except (ValueError, KeyError, OSError) as err:  # an offset, or no database of zones
+    except (ValueError, KeyError, OSError) as err:
         raise StreamError(
             f"The zone {name} of the fit is not known here: give `time` without a zone, as its "
             "clock shows it."

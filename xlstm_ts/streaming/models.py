@@ -1,0 +1,71 @@
+"""A loaded step graph, which all streams of one model share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from xlstm_ts.checks import check_integer
+from xlstm_ts.streaming.sessions import CPU, check_providers, open_graph
+from xlstm_ts.streaming.streams import Stream
+from xlstm_ts.streaming.warming import WarmUpGraph
+
+
+class StreamModel:
+    """A loaded step graph: what all streams of one model share.
+
+    Parameters
+    ----------
+    path : path-like
+        A file that `xlstm_ts.export.onnx.export_onnx` wrote.
+    providers : sequence of str or (str, options), default=("CPUExecutionProvider",)
+        Providers of onnxruntime, the most wanted first; the CPU follows by itself. With
+        "CUDAExecutionProvider" a stream keeps its state on the device (not tested on one).
+    warm_up : path-like, optional
+        The warm-up graph of the same weights: `Stream.warm_up` then takes many readings at once.
+    threads : int, default=1
+        Threads inside one step. More cost more than they bring at the size of one reading.
+
+    Attributes
+    ----------
+    contract : Contract
+        Names of the channels, horizon, quantile levels, layout of the state, versions.
+
+    Raises
+    ------
+    StreamError
+        Where a file is not such a graph of a version that this library reads, or the two are of
+        different weights.
+
+    Warns
+    -----
+    BackendWarning
+        Where the first provider is not to be had: onnxruntime itself says nothing.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        warm_up: str | os.PathLike[str] | None = None,
+        providers: Sequence[str | tuple[str, Any]] = (CPU,),
+        threads: int = 1,
+    ) -> None:
+        check_providers(providers)
+        check_integer("threads", threads, least=1)
+        options: Any = {"providers": providers, "threads": threads}
+        self.session, self.contract = open_graph(path, kind="step", **options)
+        self.warm_up_graph = (
+            None if warm_up is None else WarmUpGraph(warm_up, self.contract, **options)
+        )
+
+    def create_stream(self, *, static: Mapping[str, Any] | None = None) -> Stream:
+        """Return a stream that has seen nothing; its state is its own.
+
+        Parameters
+        ----------
+        static : mapping, optional
+            What is static of the stream, by name, where the model was trained with that.
+        """
+        return Stream(self, static=static)
