@@ -69,8 +69,9 @@ class Event(NamedTuple):
 class EventMachine(Stage):
     """Opens an event at an alarm, and closes it after quiet readings.
 
-    An alarm in the cool-down after it opens it again, unless it is a decade above its peak. An event that is a level shift ends when the
-    level is taken for the new normal: by itself (`policy="auto"`) or by `acknowledge`.
+    An alarm in the cool-down after it opens it again, unless it is a decade above its peak. An
+    event that is a level shift ends when the level is taken for the new normal: by itself
+    (`policy="auto"`) or by `acknowledge`.
 
     Parameters
     ----------
