@@ -160,7 +160,7 @@ def test_without_a_model(readings: pd.DataFrame, tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_used_is_refused(
-    detector: XLSTMAnomalyDetector, readings: pd.DataFrame, graph_path: Path
+    detector: XLSTMAnomalyDetector, readings: pd.DataFrame, graph_path: Path, path: Path
 ) -> None:
     with pytest.raises(NotFittedError):
         clone(detector).predict(readings)
@@ -172,7 +172,8 @@ def test_what_cannot_be_used_is_refused(
         detector.predict(readings.iloc[:, :2])
     with pytest.raises(StreamError, match="a forecaster and no detector"):
         DetectorModel(graph_path)
-    assert StreamModel(graph_path)
+    with pytest.raises(StreamError, match="holds a detector"):
+        StreamModel(path)
 
 
 A_SERIES = "rows are readings in the order of time: what one is worth follows from those before it"
