@@ -92,6 +92,18 @@ def test_budget_changes_without_a_fit(
         detector.set_budget(alarms_per_day=0.05)
 
 
+def test_nothing_looks_ahead(detector: XLSTMAnomalyDetector, readings: pd.DataFrame) -> None:
+    later = readings.iloc[1200:]
+    whole = detector.trace(later)
+    for cut in (120, 301, 555):
+        changed = later.copy()
+        changed.iloc[cut:] = 0
+        part = detector.trace(changed)
+        for name in ("scores", "range_scores", "z", "expected"):
+            before, after = getattr(whole, name)[:cut], getattr(part, name)[:cut]
+            assert np.array_equal(before, after, equal_nan=True), name
+
+
 def test_batch_stream_and_graph_say_the_same(
     detector: XLSTMAnomalyDetector, readings: pd.DataFrame, path: Path
 ) -> None:
