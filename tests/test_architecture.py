@@ -11,7 +11,7 @@ import xlstm_ts
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("kernels", "export", "datasets")
-PACKAGES = ("streaming", "cli")
+PACKAGES = ("anomaly", "streaming", "cli")
 LEAVES = {"xlstm_ts.exceptions", "xlstm_ts.checks", "xlstm_ts.columns"}
 MODEL = {f"xlstm_ts.{name}" for name in (
     "config", "state", "scaling", "cells", "blocks", "covariates", "patches", "phases", "readings",
@@ -100,6 +100,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "xlstm_ts.axes": ({"xlstm_ts.steps"}, {"pandas", "matplotlib"}),
     "xlstm_ts.plotting": ({"xlstm_ts.axes", "xlstm_ts.frames"}, {"pandas", "sklearn"}),
     "xlstm_ts.diagnostics": ({"xlstm_ts.axes"}, {"pandas"}),
+    "xlstm_ts.anomaly_plots": ({"xlstm_ts.axes"}, {"pandas"}),
     "xlstm_ts.residuals": ({"xlstm_ts.axes"}, {"pandas"}),
     "xlstm_ts.persistence": (
         {
@@ -138,6 +139,26 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         },
         {"torch", "sklearn"},
     ),
+    "xlstm_ts.innovations": (
+        {f"xlstm_ts.{name}" for name in ("anomaly", "forecaster", "model")}, {"torch"},
+    ),
+    "xlstm_ts.incidents": ({"xlstm_ts.anomaly", "xlstm_ts.panels"}, {"pandas"}),
+    "xlstm_ts.detector_files": (
+        {f"xlstm_ts.{name}" for name in ("anomaly", "files", "forecaster", "persistence")}
+        | {"xlstm_ts"},
+        set(),
+    ),
+    "xlstm_ts.detector": (
+        {
+            f"xlstm_ts.{name}"
+            for name in (
+                "anomaly", "config", "detector_files", "forecaster", "frames", "incidents",
+                "innovations", "panels", "steps",
+            )
+        }
+        | {"xlstm_ts"},
+        {"pandas", "sklearn"},
+    ),
     "xlstm_ts.regressor": (
         {
             f"xlstm_ts.{name}"
@@ -152,9 +173,13 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         {f"xlstm_ts.{name}" for name in ("forecaster", "frames", "panels", "steps", "transforms")},
         {"pandas", "sktime"},
     ),
+    "xlstm_ts.anomaly": ({"xlstm_ts.anomaly"}, set()),
     # The runtime of streams, and what of the command line runs them, know neither torch nor pandas.
     "xlstm_ts.streaming": (
-        {f"xlstm_ts.{name}" for name in ("streaming", "calendars", "export.contract", "files")},
+        {
+            f"xlstm_ts.{name}"
+            for name in ("anomaly", "streaming", "calendars", "export.contract", "files")
+        },
         {"onnxruntime"},
     ),
     "xlstm_ts.cli": (
@@ -204,6 +229,16 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     ),
     "xlstm_ts.export.parity": (
         {f"xlstm_ts.{name}" for name in ("config", "model", "streaming", "transforms")}, {"torch"},
+    ),
+    "xlstm_ts.export.detectors": (
+        {
+            f"xlstm_ts.{name}"
+            for name in (
+                "anomaly", "export.contract", "export.onnx", "export.parity", "files", "steps",
+                "streaming",
+            )
+        },
+        {"onnx", "sklearn"},
     ),
     "xlstm_ts.export.quantize": (
         {"xlstm_ts.export.contract", "xlstm_ts.export.parity", "xlstm_ts.model"}, {"onnx"},
@@ -285,8 +320,8 @@ def test_files_stay_readable() -> None:
 
 
 def test_public_names_load_on_use() -> None:
-    displays = ["BacktestDisplay", "ForecastDisplay", "ResidualsDisplay"]
-    estimators = ["XLSTMForecaster", "XLSTMRegressor"]
+    displays = ["AnomalyDisplay", "BacktestDisplay", "ForecastDisplay", "ResidualsDisplay"]
+    estimators = ["XLSTMAnomalyDetector", "XLSTMForecaster", "XLSTMRegressor"]
     assert xlstm_ts.__all__ == [*displays, *estimators, "__version__", "backtest"]
     for name in xlstm_ts.__all__:
         assert getattr(xlstm_ts, name) is not None

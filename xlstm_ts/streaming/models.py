@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from xlstm_ts.checks import check_integer
+from xlstm_ts.exceptions import StreamError
+from xlstm_ts.export.contract import DETECTOR_KEY
 from xlstm_ts.streaming.sessions import CPU, check_providers, open_graph
 from xlstm_ts.streaming.streams import Stream
 from xlstm_ts.streaming.warming import WarmUpGraph
@@ -44,6 +46,8 @@ class StreamModel:
         Where the first provider is not to be had: onnxruntime itself says nothing.
     """
 
+    _is_inner = False  # whether something of ours stands before the graph
+
     def __init__(
         self,
         path: str | os.PathLike[str],
@@ -56,6 +60,11 @@ class StreamModel:
         check_integer("threads", threads, least=1)
         options: Any = {"providers": providers, "threads": threads}
         self.session, self.contract = open_graph(path, kind="step", **options)
+        if not self._is_inner and DETECTOR_KEY in self.session.get_modelmeta().custom_metadata_map:
+            raise StreamError(
+                f"{os.fspath(path)} holds a detector, whose graph takes no raw readings: load it "
+                "with xlstm_ts.streaming.detectors.DetectorModel."
+            )
         self.warm_up_graph = (
             None if warm_up is None else WarmUpGraph(warm_up, self.contract, **options)
         )

@@ -1,0 +1,326 @@
+"""The chain: a reading and what was forecast of it in, a verdict out.
+
+Whitening (guard, online head, correction), normal scores, two aggregate scores, tails and rate
+feedback, events; beside them the slow channel and the rule for stuck sensors. Nothing looks ahead
+and no state grows, so a batch is the same steps one after the other.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xlstm_ts.anomaly.aggregate import Aggregate
+from xlstm_ts.anomaly.calibration import Calibrator
+from xlstm_ts.anomaly.events import EventMachine, Evidence, Policy
+from xlstm_ts.anomaly.evidence import ErrorScores, Scores
+from xlstm_ts.anomaly.slow import SlowChannel
+from xlstm_ts.anomaly.stages import Floats, Mask, Stage, is_there
+from xlstm_ts.anomaly.stuck import StuckRule
+from xlstm_ts.anomaly.tail import NEVER_LEARNT, Tail
+from xlstm_ts.anomaly.verdicts import Trace, Verdict, trace
+from xlstm_ts.anomaly.whitening import Innovation, Whitening
+from xlstm_ts.checks import check_integer, check_number
+from xlstm_ts.exceptions import SeriesError
+
+FEWEST = 10  # readings to learn a tail from
+MOST_ODD = 0.5  # of training: beyond that it is no anomaly
+LEAVES = 3  # spans until the score of the stretch has forgotten a reading
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostConfig:
+    """How the chain works; readings are the unit of every length.
+
+    Parameters
+    ----------
+    n_lags : int
+        Last readings that the online head sees.
+    forgetting : float
+        Weight that the head gives a reading in units of that of the next one.
+    half_life : float
+        After which a reading weighs half in the running location and scale of errors.
+    span, slow_span : int
+        Of the range score, and of the slow channel.
+    warm_up : int
+        Readings of a channel without evidence at the start of a stream.
+    max_gap, settle : int
+        Missing readings of a channel after which it gives no evidence for `settle` readings.
+    quiet, cooldown, n_rebase, policy
+        As for `EventMachine`.
+    """
+
+    n_lags: int = 12
+    forgetting: float = 0.9995
+    half_life: float = 500.0
+    span: int = 10
+    slow_span: int = 100
+    warm_up: int = 100
+    max_gap: int = 50
+    settle: int = 20
+    quiet: int = 20
+    cooldown: int = 150
+    n_rebase: int = 200
+    policy: Policy = "auto"
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work, naming the field."""
+        for name in ("n_lags", "span", "slow_span", "max_gap", "quiet", "n_rebase"):
+            check_integer(name, getattr(self, name), least=1)
+        for name in ("warm_up", "settle", "cooldown"):
+            check_integer(name, getattr(self, name), least=0)
+        check_number("half_life", self.half_life, least=1)
+        if not 0 < self.forgetting <= 1:
+            raise ValueError(f"`forgetting` must be in (0, 1], got {self.forgetting}.")
+        if self.policy not in ("auto", "hold"):
+            raise ValueError(f"`policy` must be 'auto' or 'hold', got {self.policy!r}.")
+
+
+class AnomalyHost(Stage):
+    """The stages of a detector around its model, fitted to readings of normal operation.
+
+    Parameters
+    ----------
+    config : HostConfig
+        How it works.
+    alpha : float, default=1e-4
+        Share of readings in alarm; may be set at any time.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> readings = np.random.default_rng(0).standard_normal((2000, 2))
+    >>> host = AnomalyHost(HostConfig()).fit(readings)
+    >>> host.fresh().run(readings).scores.shape
+    (2000,)
+    """
+
+    STATE = (
+        "whitening", "scores", "aggregate", "point", "range", "joint", "slow", "stuck", "machine",
+        "settling",
+    )  # fmt: skip
+
+    def __init__(self, config: HostConfig, *, alpha: float = 1e-4) -> None:
+        self.config, self.alpha = config, alpha
+
+    def build(self, readings: Floats) -> None:
+        """Make all stages, as they are before a fit, for channels like those of `(T, C)`."""
+        config, channels = self.config, readings.shape[1]
+        self.whitening = Whitening(
+            readings,
+            n_lags=config.n_lags,
+            forgetting=config.forgetting,
+            half_life=config.half_life,
+        )
+        self.scores = ErrorScores(channels, half_life=config.half_life)
+        self.point, self.range, self.joint = Tail(), Tail(), Calibrator()
+        self.slow, self.stuck = SlowChannel(channels, span=config.slow_span), StuckRule(channels)
+        self._begin()
+
+    @property
+    def n_channels(self) -> int:
+        """Channels of a reading."""
+        return len(self.whitening.center)
+
+    def start(self, readings: Floats) -> list[Innovation]:
+        """Begin a fit: learn units and weights, and return the innovations a model may learn from.
+
+        Parameters
+        ----------
+        readings : ndarray of float64, shape (T, C)
+            Raw readings in the order of time; NaN is missing.
+
+        Raises
+        ------
+        SeriesError
+            Where there are too few readings to learn from.
+        """
+        config = self.config
+        needed = config.warm_up + FEWEST
+        if len(readings) < needed:
+            raise SeriesError(
+                f"A detector needs at least {needed} readings to learn what is usual, got "
+                f"{len(readings)}: give more, or lower `warm_up` ({config.warm_up})."
+            )
+        self.build(readings)
+        return [self.whitening.step(reading) for reading in readings]
+
+    def finish(self, innovations: list[Innovation], quantiles: Floats | None = None) -> AnomalyHost:
+        """End a fit: learn errors, tails and limits.
+
+        Parameters
+        ----------
+        innovations : list of Innovation
+            What `start` gave.
+        quantiles : ndarray of float64, shape (T, C, Q), optional
+            What the model forecast of the error of each from those before it, in order of the
+            levels, an odd number of them; NaN where it had none.
+        """
+        config = self.config
+        values = np.array([one.value for one in innovations])
+        errors = np.array([one.error for one in innovations])[config.warm_up :]
+        guesses = None if quantiles is None else quantiles[config.warm_up :]
+        raw = self._learn(errors, guesses)
+        surprises = np.array([self.point.surprise(now) for now in raw[:, 0].tolist()])
+        odd = surprises >= NEVER_LEARNT  # false of NaN
+        # Anomalies, and what they leave in the score of the stretch.
+        lasting = np.convolve(odd, np.ones(LEAVES * config.span))[: len(odd)] > 0
+        if 0 < lasting.mean() < MOST_ODD:
+            raw = self._learn(np.where(lasting[:, None], np.nan, errors), guesses)
+        known = raw[~np.isnan(raw).any(1)].tolist()
+        together = [self.point.surprise(now) + self.range.surprise(past) for now, past in known]
+        self.joint.fit(np.array(together))
+        self.slow.fit(values)
+        self.stuck.fit(values)
+        self._begin()
+        return self
+
+    def _learn(self, errors: Floats, quantiles: Floats | None) -> Floats:
+        """Fit normal scores and the tails of both aggregates, `(T, 2)`, and return these."""
+        self.scores.fit(errors, quantiles)
+        self.aggregate = Aggregate(span=self.config.span)
+        rows = zip(errors, _rows(quantiles, len(errors)), strict=True)
+        raw = np.array([self.aggregate.step(self.scores.step(*row)) for row in rows])
+        self.point.fit(raw[:, 0])
+        self.range.fit(raw[:, 1])
+        return raw
+
+    def fit(self, readings: Floats) -> AnomalyHost:
+        """Fit without a model: the online head is the only forecast."""
+        return self.finish(self.start(readings))
+
+    def fresh(self) -> AnomalyHost:
+        """Return a copy that has seen nothing of its stream, and knows what training taught."""
+        host = copy.deepcopy(self)
+        host.whitening.head.lags[:], host.whitening.gap[:] = 0, 0
+        host._begin()
+        return host
+
+    def run(self, readings: Floats) -> Trace:
+        """Take many readings without a model, as `step` does one by one."""
+        return self.judge([self.whitening.step(reading) for reading in readings])
+
+    def judge(self, innovations: list[Innovation], quantiles: Floats | None = None) -> Trace:
+        """Judge many innovations; `quantiles` `(T, C, Q)` as for `finish`."""
+        rows = zip(innovations, _rows(quantiles, len(innovations)), strict=True)
+        judged = []
+        for innovation, guess in rows:
+            verdict = self.judge_one(innovation, guess)
+            judged.append((innovation, verdict, self.last))
+        return trace(judged)
+
+    def step(self, reading: Floats, quantiles: Floats | None = None) -> Verdict:
+        """Take one raw reading `(C,)`, NaN where missing, and what the model forecast of its error.
+
+        Without a model `quantiles` is None.
+        """
+        innovation = self.whitening.step(reading)
+        return self.judge_one(innovation, quantiles)
+
+    def judge_one(self, innovation: Innovation, quantiles: Floats | None = None) -> Verdict:
+        """Judge one innovation by the forecast of it, `(C, Q)`."""
+        settled = self._settle(innovation)
+        scores = self.scores.step(innovation.error, quantiles)
+        if not settled.all():
+            scores = Scores(*(np.where(settled, part, np.nan) for part in scores))
+        self.last = scores
+        now, stretch = self.aggregate.step(scores)
+        point, past = self._surprise(self.point, now), self._surprise(self.range, stretch)
+        score = self.joint.step(point + past)
+        slow = np.where(settled & innovation.there, self.slow.step(innovation.value), 0.0)
+        stuck = self.stuck.step(innovation.value) & settled
+        threshold = -math.log10(self.alpha)
+        event, rebases = self.machine.step(
+            Evidence(score, scores.model, slow, stuck), threshold=threshold
+        )
+        if rebases:
+            self.slow.rebase()
+        level = float(slow.max())
+        alarm = score >= threshold or level >= 1 or bool(stuck.any())
+        return Verdict(
+            score=_number(score),
+            point_score=_number(point),
+            range_score=_number(past),
+            slow_score=level,
+            alarm=alarm,
+            event=event,
+            contributions=_shares(scores.model),
+            status=_status(innovation.there, settled, alarm=alarm, is_stuck=bool(stuck.any())),
+        )
+
+    def acknowledge(self) -> None:
+        """Close the open event; its level is the new normal."""
+        if self.machine.acknowledge():
+            self.slow.rebase()
+
+    def _begin(self) -> None:
+        """Forget the stream."""
+        config, channels = self.config, self.n_channels
+        self.aggregate = Aggregate(span=config.span)
+        self.slow.mean = self.slow.reference.copy()
+        self.stuck.reset()
+        self.machine = EventMachine(
+            channels,
+            quiet=config.quiet,
+            cooldown=config.cooldown,
+            n_rebase=config.n_rebase,
+            policy=config.policy,
+        )
+        self.settling = np.full(channels, config.warm_up)
+
+    def _settle(self, innovation: Innovation) -> Mask:
+        """Return the channels that give evidence: neither new nor back from a long gap."""
+        there = innovation.there
+        is_back = there & (innovation.gap > self.config.max_gap)
+        most = np.maximum(self.settling, self.config.settle)
+        left = np.where(is_back, most, self.settling)
+        self.settling = np.maximum(left - there, 0)
+        return left <= 0
+
+    @staticmethod
+    def _surprise(tail: Tail, score: float) -> float:
+        if math.isnan(score):
+            return math.nan
+        surprise = tail.surprise(score)
+        tail.update(score, surprise)
+        return surprise
+
+
+def restored_host(
+    config: Mapping[str, Any], state: Mapping[str, NDArray[Any]], *, alpha: float
+) -> AnomalyHost:
+    """Return a host from the fields of its configuration and what `state_dict` gave."""
+    host = AnomalyHost(HostConfig(**config), alpha=alpha)
+    host.build(np.zeros((2, len(state["whitening/center"]))))
+    host.load_state_dict(state)
+    return host
+
+
+def _rows(values: Floats | None, length: int) -> list[Floats | None]:
+    return [None] * length if values is None else [*values]
+
+
+def _number(score: float) -> float:
+    return 0.0 if math.isnan(score) else score
+
+
+def _shares(z: Floats) -> Floats:
+    squares = np.where(is_there(z), z, 0.0) ** 2
+    total = squares.sum()
+    return squares / total if total > 0 else squares
+
+
+def _status(there: Mask, settled: Mask, *, alarm: bool, is_stuck: bool) -> str:
+    if not there.any():
+        return "missing"
+    if not (there & settled).any():
+        return "warm-up"
+    if is_stuck:
+        return "stuck"
+    return "alarm" if alarm else "ok"
