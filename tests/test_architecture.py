@@ -11,7 +11,7 @@ import xlstm_ts
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("kernels", "export", "datasets")
-PACKAGES = ("streaming", "cli")
+PACKAGES = ("anomaly", "streaming", "cli")
 LEAVES = {"xlstm_ts.exceptions", "xlstm_ts.checks", "xlstm_ts.columns"}
 MODEL = {f"xlstm_ts.{name}" for name in (
     "config", "state", "scaling", "cells", "blocks", "covariates", "patches", "phases", "readings",
@@ -152,6 +152,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         {f"xlstm_ts.{name}" for name in ("forecaster", "frames", "panels", "steps", "transforms")},
         {"pandas", "sktime"},
     ),
+    "xlstm_ts.anomaly": ({"xlstm_ts.anomaly"}, set()),
     # The runtime of streams, and what of the command line runs them, know neither torch nor pandas.
     "xlstm_ts.streaming": (
         {f"xlstm_ts.{name}" for name in ("streaming", "calendars", "export.contract", "files")},

@@ -1,0 +1,192 @@
+"""From readings in alarm to events: one cause, one event."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from xlstm_ts.anomaly.stages import Floats, Mask, Stage
+
+Policy = Literal["auto", "hold"]
+NONE, OPEN, DORMANT = 0, 1, 2
+SPIKE = 3  # readings in alarm that are no more than a spike
+BY_ERROR, BY_LEVEL, BY_STILLNESS = 0, 1, 2
+
+
+class Evidence(NamedTuple):
+    """What one reading says, for the events.
+
+    Attributes
+    ----------
+    score : float
+        Calibrated -log10 p; NaN where there is none.
+    z, slow : ndarray of float64, shape (C,)
+        Normal scores of the errors, and levels in units of their limits; NaN is missing.
+    stuck : ndarray of bool, shape (C,)
+        Channels that are stuck.
+    """
+
+    score: float
+    z: Floats
+    slow: Floats
+    stuck: Mask
+
+
+class Event(NamedTuple):
+    """A stretch of readings with one cause.
+
+    Attributes
+    ----------
+    number : int
+        Events count from 0.
+    start, end : int
+        First and last reading in alarm, counted from the first of the stream.
+    peak : float
+        The largest -log10 p, 0 where another rule than the score raised it.
+    peak_at : int
+        The reading of the peak.
+    kind : {"spike", "deviation", "level_shift", "drift", "stuck"}
+        What it looks like so far: up to three readings; more; a level that stays away after
+        a jump, or that left without one; a value that does not change.
+    shares : ndarray of float64, shape (C,)
+        What each channel has to do with it; they sum to 1.
+    is_open : bool
+        Whether it goes on.
+    """
+
+    number: int
+    start: int
+    end: int
+    peak: float
+    peak_at: int
+    kind: str
+    shares: Floats
+    is_open: bool
+
+
+class EventMachine(Stage):
+    """Opens an event at an alarm, and closes it after quiet readings.
+
+    An alarm in the cool-down after it opens it again. An event that is a level shift ends when the
+    level is taken for the new normal: by itself (`policy="auto"`) or by `acknowledge`.
+
+    Parameters
+    ----------
+    n_channels : int
+        C, channels.
+    quiet : int
+        Readings without alarm, and a decade below it, that close an event.
+    cooldown : int
+        Readings after it in which an alarm belongs to it.
+    n_rebase : int
+        Readings of a level shift after which its level is the new normal.
+    policy : {"auto", "hold"}
+        Whether that happens by itself.
+    """
+
+    STATE = (
+        "row", "phase", "number", "start", "end", "peak", "peak_at", "calm", "alarms", "counts",
+        "votes",
+    )  # fmt: skip
+
+    def __init__(
+        self, n_channels: int, *, quiet: int, cooldown: int, n_rebase: int, policy: Policy
+    ) -> None:
+        self.quiet, self.cooldown, self.n_rebase = quiet, cooldown, n_rebase
+        self.policy = policy
+        self.row, self.phase, self.number = 0, NONE, -1
+        self.start, self.end, self.peak, self.peak_at = 0, 0, 0.0, 0
+        self.calm, self.alarms = 0, 0
+        self.counts = np.zeros(3, np.int64)  # readings in alarm by each cause
+        self.votes = np.zeros((3, n_channels))
+
+    def step(self, evidence: Evidence, *, threshold: float) -> tuple[Event | None, bool]:
+        """Take the evidence of one reading.
+
+        Returns
+        -------
+        tuple of Event or None, and bool
+            The event that is open or just closed, and whether a level is to be taken for normal.
+        """
+        row, self.row = self.row, self.row + 1
+        causes = self._causes(evidence, threshold)
+        was_open = self.phase == OPEN
+        if any(causes):
+            self._alarm(row, evidence, causes)
+        elif self.phase != NONE:
+            near = evidence.score >= threshold - 1  # false of NaN
+            self.calm = self.calm if near else self.calm + 1
+            self._wait()
+        rebases = self.phase == OPEN and self.policy == "auto" and self._is_due
+        if rebases:
+            self.phase, self.calm = DORMANT, 0
+        event = self.event if was_open or self.phase == OPEN else None
+        return event, rebases
+
+    @property
+    def event(self) -> Event:
+        """The last event, as it is known so far."""
+        return Event(
+            self.number, self.start, self.end, self.peak, self.peak_at, self._kind, self._shares,
+            self.phase == OPEN,
+        )  # fmt: skip
+
+    def acknowledge(self) -> bool:
+        """Close the open event; return whether there was one."""
+        was_open, self.phase, self.calm = self.phase == OPEN, DORMANT, 0
+        return was_open
+
+    @property
+    def _is_due(self) -> bool:
+        return bool(self.counts[BY_LEVEL] >= self.n_rebase)
+
+    def _causes(self, evidence: Evidence, threshold: float) -> tuple[bool, bool, bool]:
+        with np.errstate(invalid="ignore"):
+            level = bool((evidence.slow >= 1).any())
+        return evidence.score >= threshold, level, bool(evidence.stuck.any())
+
+    def _alarm(self, row: int, evidence: Evidence, causes: tuple[bool, bool, bool]) -> None:
+        if self.phase == NONE:
+            self._begin(row)
+        self.phase, self.calm, self.end = OPEN, 0, row
+        self.alarms += 1
+        self.counts += causes
+        if evidence.score > self.peak:
+            self.peak, self.peak_at = evidence.score, row
+        z, slow = np.nan_to_num(np.abs(evidence.z)), np.nan_to_num(evidence.slow)
+        self.votes += np.stack((np.log1p(z), np.where(slow >= 1, slow, 0.0), evidence.stuck))
+
+    def _begin(self, row: int) -> None:
+        self.number, self.start, self.peak, self.peak_at = self.number + 1, row, 0.0, row
+        self.alarms = 0
+        self.counts, self.votes = np.zeros_like(self.counts), np.zeros_like(self.votes)
+
+    def _wait(self) -> None:
+        """Let the event close, or the cool-down after it end."""
+        is_held = self.policy == "hold" and self._is_due
+        if self.phase == OPEN and self.calm >= self.quiet and not is_held:
+            self.phase = DORMANT
+        elif self.phase == DORMANT and self.calm >= self.quiet + self.cooldown:
+            self.phase = NONE
+
+    @property
+    def _cause(self) -> int:
+        """What tells the kind: stillness before the level, the level before errors."""
+        if self.counts[BY_STILLNESS]:
+            return BY_STILLNESS
+        return BY_LEVEL if 2 * self.counts[BY_LEVEL] > self.alarms else BY_ERROR
+
+    @property
+    def _kind(self) -> str:
+        if self._cause == BY_STILLNESS:
+            return "stuck"
+        if self._cause == BY_LEVEL:
+            return "level_shift" if self.counts[BY_ERROR] else "drift"
+        return "spike" if self.alarms <= SPIKE else "deviation"
+
+    @property
+    def _shares(self) -> Floats:
+        votes = self.votes[self._cause]
+        total = votes.sum()
+        return votes / total if total > 0 else np.full(len(votes), 1 / len(votes))

@@ -1,0 +1,61 @@
+"""Slow feedback of the rate of alarms: in the long run each level is crossed as often as it says.
+
+Each decade has a threshold that rises at a crossing and falls a little at every other reading, as
+adaptive conformal inference moves its level (I. Gibbs and E. Candes, "Adaptive Conformal Inference
+Under Distribution Shift", 2021, arXiv:2106.00170, equation 2). It is bounded, and a single event
+raises it no more than half a decade: an anomaly that stays must not become the rule.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from xlstm_ts.anomaly.stages import Stage
+
+DECADES = (1.0, 2.0, 3.0, 4.0)
+STEPS = (0.01, 0.03, 0.1, 0.25)  # decades that a crossing raises a threshold
+LOWEST, HIGHEST = -1.0, 4.0
+MOST_AT_ONCE = 0.5
+NARROWEST = 1e-3  # between two thresholds
+QUIET = 50  # readings below a threshold that end what counts as one event
+
+
+class RateFeedback(Stage):
+    """Corrects -log10 p so that each whole decade is crossed at its own rate.
+
+    Attributes
+    ----------
+    shifts : ndarray of float64, shape (4,)
+        What is added to the thresholds 1, 2, 3 and 4.
+    """
+
+    STATE = ("shifts", "starts", "quiet")
+
+    def __init__(self) -> None:
+        self.shifts = np.zeros(len(DECADES))
+        self.starts = np.zeros(len(DECADES))  # of the event under way
+        self.quiet = np.full(len(DECADES), QUIET)
+
+    def correct(self, surprise: float) -> float:
+        """Return -log10 p as the feedback has it."""
+        below, reached = 0.0, 0.0
+        for decade, shift in zip(DECADES, self.shifts.tolist(), strict=True):
+            threshold = max(decade + shift, below + NARROWEST)
+            if surprise < threshold:
+                return reached + (surprise - below) / (threshold - below) * (decade - reached)
+            below, reached = threshold, decade
+        return reached + surprise - below
+
+    def update(self, corrected: float) -> None:
+        """Take in a corrected score."""
+        for j, decade in enumerate(DECADES):
+            if corrected >= decade:
+                if self.quiet[j] >= QUIET:
+                    self.starts[j] = self.shifts[j]
+                self.quiet[j] = 0
+                most = min(HIGHEST, self.starts[j] + MOST_AT_ONCE)
+                self.shifts[j] = max(self.shifts[j], min(most, self.shifts[j] + STEPS[j]))
+            else:
+                self.quiet[j] = min(self.quiet[j] + 1, QUIET)
+                lower = self.shifts[j] - STEPS[j] * 10**-decade
+                self.shifts[j] = max(LOWEST, lower)

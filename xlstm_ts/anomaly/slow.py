@@ -1,0 +1,62 @@
+"""The slow channel: whether the level of a channel has left what training knew.
+
+What follows a series forgets: after a level shift its errors are small again. So the running mean
+of each channel is also held against a reference that stays as it was.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from xlstm_ts.anomaly.stages import Floats, Stage, is_there
+
+CLIP = 8.0  # spreads that one reading may count
+MARGIN = 1.25  # of the farthest that training went
+
+
+class SlowChannel(Stage):
+    """Running means of standardised readings beside a frozen reference.
+
+    Parameters
+    ----------
+    n_channels : int
+        C, channels.
+    span : float
+        Span of the running mean, in readings.
+
+    Attributes
+    ----------
+    mean, reference, limit : ndarray of float64, shape (C,)
+        The running mean, the frozen one, and how far they may lie apart.
+    """
+
+    STATE = ("mean", "reference", "limit")
+
+    def __init__(self, n_channels: int, *, span: float) -> None:
+        self.share = 2 / (span + 1)
+        self.span = span
+        self.mean, self.reference = np.zeros(n_channels), np.zeros(n_channels)
+        self.limit = np.full(n_channels, np.inf)
+
+    def fit(self, readings: Floats) -> None:
+        """Learn how far the running mean goes in training, `(T, C)` standardised."""
+        means = np.stack([self._follow(reading) for reading in readings])
+        settled = means[min(len(means) - 1, int(self.span)) :]
+        self.reference = settled.mean(0)
+        # Of noise alone a mean over the span wanders four of its own deviations at most.
+        noise = 4 * np.sqrt(self.share / (2 - self.share))
+        self.limit = MARGIN * np.maximum(np.abs(settled - self.reference).max(0), noise)
+
+    def step(self, reading: Floats) -> Floats:
+        """Return by how much each channel is off, 1 at its limit, `(C,)`; NaN is missing."""
+        return np.abs(self._follow(reading) - self.reference) / self.limit
+
+    def rebase(self) -> None:
+        """Take the level of now as the reference."""
+        self.reference = self.mean.copy()
+
+    def _follow(self, reading: Floats) -> Floats:
+        known = np.where(is_there(reading), reading, self.mean)
+        known = np.clip(known, self.reference - CLIP, self.reference + CLIP)
+        self.mean = self.mean + self.share * (known - self.mean)
+        return self.mean

@@ -1,0 +1,69 @@
+"""Stuck sensors: a value that does not change is no surprise to any forecast."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from xlstm_ts.anomaly.stages import Floats, Mask, Stage, is_there
+
+SHORTEST = 5  # equal readings
+LONGER = 2  # times the longest run of training
+SPAN = 20  # readings of the running change
+LITTLE = 0.05  # of the usual change
+
+
+class StuckRule(Stage):
+    """Counts equal readings in a row, and watches for change that has nearly ended.
+
+    Attributes
+    ----------
+    last, run, change : ndarray of float64, shape (C,)
+        The last reading, how often it was repeated, and the running size of changes.
+    longest, least, usual : ndarray of float64, shape (C,)
+        The run that is stuck, the change below which a channel is, and that of training.
+    """
+
+    STATE = ("last", "run", "change", "longest", "least", "usual")
+
+    def __init__(self, n_channels: int) -> None:
+        self.share = 2 / (SPAN + 1)
+        self.last, self.run = np.full(n_channels, np.nan), np.ones(n_channels)
+        self.change, self.usual = np.zeros(n_channels), np.zeros(n_channels)
+        self.longest, self.least = np.full(n_channels, np.inf), np.zeros(n_channels)
+
+    def fit(self, readings: Floats) -> None:
+        """Learn from `(T, C)` how long and how still each channel may be; NaN is missing.
+
+        What stands still in training for a third of it, as a switch does, is never stuck.
+        """
+        runs, changes = [], []
+        for reading in readings:
+            self.step(reading)
+            runs.append(self.run)
+            changes.append(self.change)
+        seen = np.stack(changes)
+        longest = np.stack(runs).max(0)
+        self.usual = usual = seen.mean(0)
+        self.longest = np.where(
+            longest * 3 > len(readings), np.inf, np.maximum(SHORTEST, LONGER * longest + 1)
+        )
+        lowest = seen[min(2 * SPAN, len(seen) - 1) :].min(0)
+        self.least = np.minimum(LITTLE * usual, lowest / LONGER)
+
+    def reset(self) -> None:
+        """Forget the last readings, and keep what training taught."""
+        self.last[:], self.run[:] = np.nan, 1.0
+        self.change = np.maximum(self.usual, self.change)
+
+    def step(self, reading: Floats) -> Mask:
+        """Return which channels are stuck at this reading `(C,)`; a missing one changes nothing."""
+        there = is_there(reading)
+        size = np.abs(reading - self.last)
+        moved = np.where(is_there(size), size, 0.0)
+        known = is_there(self.last)
+        change = self.change + self.share * (moved - self.change)
+        self.change = np.where(there & known, change, self.change)
+        run = np.where(known & (moved == 0), self.run + 1, 1.0)
+        self.run = np.where(there, run, self.run)
+        self.last = np.where(there, reading, self.last)
+        return there & ((self.run >= self.longest) | (self.change < self.least))

@@ -1,0 +1,114 @@
+"""From a score to a p-value: quantiles in the bulk, a generalised Pareto tail above them.
+
+Streaming peaks over threshold (A. Siffer et al., "Anomaly Detection in Streams with Extreme Value
+Theory", KDD 2017), with probability-weighted moments in place of likelihood (J. R. M. Hosking and
+J. R. Wallis, "Parameter and Quantile Estimation for the Generalized Pareto Distribution", 1987):
+closed form, so that each refit is cheap and cannot fail.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from xlstm_ts.anomaly.stages import Floats, Stage
+
+BULK = (0.5, 0.8, 0.95)  # quantiles; the tail begins at the last
+PEAKS = 400
+MEMORY = PEAKS / (1 - BULK[-1])  # readings that the peaks stand for
+REFIT = 5  # peaks
+FEWEST = 10  # peaks for a shape of the tail; of fewer it is exponential
+LARGEST_SHAPE = 0.5
+NEVER_LEARNT = 5.0  # decades
+MOST = 12.0  # decades that a score can tell
+LEVELS = tuple(-math.log10(1 - quantile) for quantile in BULK)
+
+
+class Tail(Stage):
+    """The distribution of a score under normal operation; it goes on learning.
+
+    Attributes
+    ----------
+    knots : ndarray of float64, shape (4,)
+        The least score seen in `fit`, and the quantiles 0.5, 0.8 and 0.95.
+    rate : float
+        Running share of scores above the last knot.
+    shape, size : float
+        Of the generalised Pareto distribution of what lies above it.
+    """
+
+    STATE = ("knots", "rate", "shape", "size", "peaks", "count")
+
+    def __init__(self) -> None:
+        self.knots = np.array([0.0, 1.0, 2.0, 3.0])
+        self.rate, self.shape, self.size = 1 - BULK[-1], 0.0, 1.0
+        self.peaks = np.zeros(PEAKS)  # a ring of the last excesses
+        self.count = 0
+
+    def fit(self, scores: Floats) -> None:
+        """Learn from scores `(T,)` of normal operation; NaN is missing."""
+        known = scores[np.isfinite(scores)]
+        knots = np.array([known.min(), *np.quantile(known, BULK)])
+        # Knots that touch, of a score that hardly varies, would divide by nothing.
+        self.knots = knots + 1e-9 * max(1.0, abs(knots[-1])) * np.arange(4)
+        above = known[known > self.knots[-1]] - self.knots[-1]
+        self.rate = max(len(above), 1) / len(known)
+        for _ in range(5):  # anomalies in training would make a tail of their own
+            self.shape, self.size = _fit_pareto(above)
+            kept = above[np.array([self._beyond(one) < NEVER_LEARNT for one in above], bool)]
+            if len(kept) == len(above):
+                break
+            above = kept
+        last = above[-PEAKS:]
+        self.peaks[: len(last)], self.count = last, len(last)
+
+    def surprise(self, score: float) -> float:
+        """Return -log10 p of a score."""
+        low, half, most, start = self.knots.tolist()
+        top = -math.log10(self.rate)
+        if score > start:
+            return min(MOST, self._beyond(score - start))
+        if score > most:
+            return LEVELS[1] + max(0.0, top - LEVELS[1]) * (score - most) / (start - most)
+        if score > half:
+            return LEVELS[0] + (LEVELS[1] - LEVELS[0]) * (score - half) / (most - half)
+        return LEVELS[0] * max(0.0, score - low) / (half - low)
+
+    def update(self, score: float, surprise: float) -> None:
+        """Take in a score, unless it is so rare that it is hardly of normal operation."""
+        if surprise >= NEVER_LEARNT:
+            return
+        excess = score - float(self.knots[-1])
+        self.rate += ((excess > 0) - self.rate) / MEMORY
+        if excess > 0:
+            self.peaks[self.count % PEAKS] = excess
+            self.count += 1
+            if self.count % REFIT == 0:
+                self.shape, self.size = _fit_pareto(self.peaks[: min(self.count, PEAKS)])
+
+    def _beyond(self, excess: float) -> float:
+        ratio = excess / self.size
+        if self.shape > 1e-6:
+            ratio = math.log1p(self.shape * ratio) / self.shape
+        return -math.log10(self.rate) + ratio / math.log(10)
+
+
+def _fit_pareto(excesses: Floats) -> tuple[float, float]:
+    """Return shape and scale by probability-weighted moments; the shape is 0 to 0.5.
+
+    A shape below 0 would end the tail at a largest score, and each record would have p = 0.
+    """
+    if not len(excesses):
+        return 0.0, 1.0
+    mean = float(excesses.mean())
+    ordered, count = np.sort(excesses), len(excesses)
+    weights = 1 - (np.arange(1, count + 1) - 0.35) / count
+    weighted = float(weights @ ordered) / count
+    if count < FEWEST or mean - 2 * weighted <= 0:
+        return 0.0, mean
+    shape = 2 - mean / (mean - 2 * weighted)
+    if shape <= 0:
+        return 0.0, mean
+    shape = min(shape, LARGEST_SHAPE)
+    return shape, mean * (1 - shape)
