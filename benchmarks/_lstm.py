@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from _rivals import Array, standardised
+from _rivals import Array, standardised, units
 from torch import Tensor, nn
 from torch.distributions import StudentT
 
+WIDTH, SEED = 64, 0
 CONTEXT, BATCH, STEPS = 128, 32, 300
 CLIP = 8.0  # standard deviations: one glitch must not fill the memory
 
@@ -27,16 +28,29 @@ class Network(nn.Module):
         return StudentT(df=5.0, loc=x + change, scale=nn.functional.softplus(scale) + 1e-3)
 
 
-def lstm(readings: Array, *, known: int, width: int = 64, seed: int = 0) -> Array:
+def lstm(readings: Array, *, known: int) -> Array:
     """Return the errors of an LSTM in units of the scale that it expected."""
-    torch.manual_seed(seed)
+    z, expected = _run(readings, known)
+    error = (z[1:] - expected.loc[0]).abs() / expected.scale[0]
+    return np.concatenate([np.zeros((1, z.shape[1])), error.numpy()])
+
+
+def forecasts(readings: Array, *, known: int) -> Array:
+    """Return what an LSTM expects of each reading from those before, NaN for the first."""
+    _, expected = _run(readings, known)
+    center, scale = units(readings, known)
+    first = np.full((1, readings.shape[1]), np.nan)
+    return np.concatenate([first, expected.loc[0].double().numpy() * scale + center])
+
+
+def _run(readings: Array, known: int) -> tuple[Tensor, StudentT]:
+    """Return the standardised readings and what a network expects after each but the last."""
+    torch.manual_seed(SEED)
     z = torch.tensor(standardised(readings, known).clip(-CLIP, CLIP), dtype=torch.float32)
-    network = Network(z.shape[1], width=width)
+    network = Network(z.shape[1], width=WIDTH)
     _train(network, z[:known])
     with torch.no_grad():
-        expected = network(z[None, :-1])
-        error = (z[1:] - expected.loc[0]).abs() / expected.scale[0]
-    return np.concatenate([np.zeros((1, z.shape[1])), error.numpy()])
+        return z, network(z[None, :-1])
 
 
 def _train(network: Network, z: Tensor) -> None:

@@ -19,6 +19,11 @@ WINDOW = 16  # readings that the forest and the components see at once
 CLIP = 3.0  # standard deviations, beyond which an error teaches no more
 
 
+def frozen_z(readings: Array, *, known: int) -> Array:
+    """Return distances from the mean of the training part, by its standard deviation."""
+    return np.abs(standardised(readings, known))
+
+
 def moving_z(readings: Array, *, known: int, window: int = 200) -> Array:
     """Return distances from the mean of the readings before, by their standard deviation."""
     before = pd.DataFrame(readings).shift().rolling(window, min_periods=WINDOW)
@@ -76,11 +81,17 @@ def smoothed(surprise: Array, *, span: int) -> Array:
     return pd.Series(total).ewm(span=span, adjust=False).mean().to_numpy()
 
 
-def standardised(readings: Array, known: int) -> Array:
-    """Return the readings by mean and standard deviation of their training part."""
+def units(readings: Array, known: int) -> tuple[Array, Array]:
+    """Return mean and standard deviation of the training part; 1 where a channel stands still."""
     train = readings[:known]
     scale = train.std(0)
-    return (readings - train.mean(0)) / np.where(scale > 0, scale, 1.0)
+    return train.mean(0), np.where(scale > 0, scale, 1.0)
+
+
+def standardised(readings: Array, known: int) -> Array:
+    """Return the readings in units of their training part."""
+    center, scale = units(readings, known)
+    return (readings - center) / scale
 
 
 def _floor(train: Array) -> Array:
