@@ -1,4 +1,4 @@
-"""Two scores of a reading of all channels: of now, and of the last stretch."""
+"""Two scores of all channels: of the reading now, and of the last stretch."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ import math
 
 import numpy as np
 
+from xlstm_ts.anomaly.evidence import Scores
 from xlstm_ts.anomaly.stages import Floats, Stage, is_there
 
 
 class Aggregate(Stage):
-    """The root mean square of normal scores, and the running mean of its logarithm.
+    """The root mean square of normal scores over channels, and a running mean of its logarithm.
+
+    The score of now looks at the errors of the model. That of the stretch looks at those of the
+    online head too, which an anomaly cannot talk into expecting more of it.
 
     Parameters
     ----------
@@ -24,16 +28,23 @@ class Aggregate(Stage):
         self.share = 2 / (span + 1)
         self.running = math.log(2)  # of scores of 1
 
-    def step(self, z: Floats) -> tuple[float, float]:
-        """Return the score of now and that of the stretch, of normal scores `(C,)`.
-
-        A missing channel counts as an ordinary one, so that a few channels alone are not taken for
-        the mean of all; without any nothing is scored (NaN) and nothing changes.
-        """
-        squares = z * z
-        there = is_there(squares)
-        if not there.any():
+    def step(self, scores: Scores) -> tuple[float, float]:
+        """Return the score of now and that of the stretch; NaN where there is no evidence."""
+        model = _mean_square(scores.model)
+        if math.isnan(model):
             return math.nan, math.nan
-        now = math.sqrt(float(np.where(there, squares, 1.0).mean()))
-        self.running += self.share * (math.log1p(now) - self.running)
-        return now, self.running
+        both = (model + _mean_square(scores.online)) / 2
+        self.running += self.share * (math.log1p(math.sqrt(both)) - self.running)
+        return math.sqrt(model), self.running
+
+
+def _mean_square(z: Floats) -> float:
+    """Return the mean square; a missing channel counts as an ordinary one.
+
+    Otherwise a few channels alone would be taken for the mean of all.
+    """
+    squares = z * z
+    there = is_there(squares)
+    if there.all():
+        return float(squares.mean())
+    return float(np.where(there, squares, 1.0).mean()) if there.any() else math.nan

@@ -29,9 +29,11 @@ class InputGuard(Stage):
     ----------
     level, variance, beyond : ndarray of float64, shape (C,)
         The state; `beyond` counts readings in a row above (positive) or below the limits.
+    floor : ndarray of float64, shape (C,)
+        The least variance.
     """
 
-    STATE = ("level", "variance", "beyond")
+    STATE = ("level", "variance", "beyond", "floor")
 
     def __init__(self, level: Floats, spread: Floats, *, half_life: float) -> None:
         self.level, self.variance = level.copy(), spread**2

@@ -1,9 +1,7 @@
 """An online forecast of the next reading, corrected after each: recursive least squares.
 
-A channel's reading is explained by a constant, its last readings and, where there is a model, what
-that forecast for it. Without a model this is an online autoregression; with one it begins as the
-model's forecast and learns what that gets wrong (L. Ljung and T. Söderström, "Theory and Practice
-of Recursive Identification", 1983, equations 2.19 to 2.21).
+Each channel is an autoregression of its own, whose weights follow the series (L. Ljung and
+T. Söderström, "Theory and Practice of Recursive Identification", 1983, equations 2.19 to 2.21).
 """
 
 from __future__ import annotations
@@ -19,44 +17,39 @@ WINSOR = 4.0  # scales of the error that one reading may teach
 
 
 class OnlineHead(Stage):
-    """Forecasts each channel by weights that recursive least squares updates.
+    """Forecasts each channel from a constant and its last readings.
 
     Parameters
     ----------
     n_channels : int
-        C, channels; each has weights of its own.
+        C, channels.
     n_lags : int
-        Last readings that a forecast sees; 0 takes the model's forecast and a constant alone.
-    has_model : bool
-        Whether a forecast of a model comes with each reading.
+        Last readings that a forecast sees.
     forgetting : float
-        Weight of the reading before in units of that of the last one.
+        Weight of a reading in units of that of the next one.
+
+    Attributes
+    ----------
+    weights : ndarray of float64, shape (C, 1 + n_lags)
+        Of the constant and the last readings, the newest first.
+    doubt : ndarray of float64, shape (C, 1 + n_lags, 1 + n_lags)
+        The inverse of what the readings have told of them.
+    lags : ndarray of float64, shape (C, n_lags)
+        The last readings.
     """
 
-    STATE = ("weights", "doubt", "lags", "regressors")
+    STATE = ("weights", "doubt", "lags")
 
-    def __init__(self, n_channels: int, *, n_lags: int, has_model: bool, forgetting: float) -> None:
-        inputs = 1 + has_model + n_lags
-        self.n_lags, self.has_model, self.forgetting = n_lags, has_model, forgetting
-        self.weights = np.zeros((n_channels, inputs))
-        self.weights[:, 1] = 1.0  # the model's forecast, or the last reading
-        self.doubt = np.tile(START * np.eye(inputs), (n_channels, 1, 1))
+    def __init__(self, n_channels: int, *, n_lags: int, forgetting: float) -> None:
+        self.forgetting = forgetting
+        self.weights = np.zeros((n_channels, 1 + n_lags))
+        self.weights[:, 1] = 1.0  # the last reading
+        self.doubt = np.tile(START * np.eye(1 + n_lags), (n_channels, 1, 1))
         self.lags = np.zeros((n_channels, n_lags))
-        self.regressors = np.zeros((n_channels, inputs))
 
-    def forecast(self, expected: Floats | None) -> Floats:
-        """Return what the next reading is expected to be, `(C,)`.
-
-        Parameters
-        ----------
-        expected : ndarray of float64, shape (C,), or None
-            What the model forecasts.
-        """
-        self.regressors[:, 0] = 1.0
-        if self.has_model:
-            self.regressors[:, 1] = expected
-        self.regressors[:, 1 + self.has_model :] = self.lags
-        return (self.weights * self.regressors).sum(1)
+    def forecast(self) -> Floats:
+        """Return what the next reading is expected to be, `(C,)`."""
+        return self.weights[:, 0] + (self.weights[:, 1:] * self.lags).sum(1)
 
     def update(self, value: Floats, forecast: Floats, scale: Floats) -> None:
         """Take the reading that was forecast.
@@ -68,17 +61,15 @@ class OnlineHead(Stage):
             readings and nothing is learnt; what was forecast; and the scale of errors.
         """
         there = is_there(value)
-        error = np.where(there, value - forecast, 0.0)
-        error = np.clip(error, -WINSOR * scale, WINSOR * scale)
-        informed = (self.doubt @ self.regressors[:, :, None])[:, :, 0]
-        power = self.forgetting + (self.regressors * informed).sum(1)
-        gain = informed / power[:, None]
+        error = np.clip(np.where(there, value - forecast, 0.0), -WINSOR * scale, WINSOR * scale)
+        seen = np.concatenate((np.ones((len(value), 1)), self.lags), 1)
+        informed = (self.doubt @ seen[:, :, None])[:, :, 0]
+        gain = informed / (self.forgetting + (seen * informed).sum(1))[:, None]
         self.weights = self.weights + gain * error[:, None]
         learnt = self.doubt - gain[:, :, None] * informed[:, None, :]
         trace = np.trace(learnt, axis1=1, axis2=2)
         forgets = trace < MOST_DOUBT * self.doubt.shape[1]
         learnt = np.where(forgets, 1 / self.forgetting, 1.0)[:, None, None] * learnt
         self.doubt = np.where(there[:, None, None], learnt, self.doubt)
-        if self.n_lags:
-            newest = np.where(there, value, forecast)
-            self.lags = np.concatenate((newest[:, None], self.lags[:, :-1]), 1)
+        newest = np.where(there, value, forecast)
+        self.lags = np.concatenate((newest[:, None], self.lags[:, :-1]), 1)

@@ -1,33 +1,32 @@
-"""The chain: a reading and what was forecast for it in, a verdict out.
+"""The chain: a reading and what was forecast of it in, a verdict out.
 
-Guard, online head, correction, normal scores, two aggregate scores, tails with rate feedback,
-events; beside them the slow channel and the rule for stuck sensors. Nothing looks ahead and no
-state grows, so a batch is the same steps one after the other.
+Whitening (guard, online head, correction), normal scores, two aggregate scores, tails and rate
+feedback, events; beside them the slow channel and the rule for stuck sensors. Nothing looks ahead
+and no state grows, so a batch is the same steps one after the other.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
 from xlstm_ts.anomaly.aggregate import Aggregate
 from xlstm_ts.anomaly.calibration import Calibrator
-from xlstm_ts.anomaly.events import Event, EventMachine, Evidence, Policy
-from xlstm_ts.anomaly.guard import InputGuard
-from xlstm_ts.anomaly.head import OnlineHead
+from xlstm_ts.anomaly.events import EventMachine, Evidence, Policy
+from xlstm_ts.anomaly.evidence import ErrorScores, Scores
 from xlstm_ts.anomaly.slow import SlowChannel
-from xlstm_ts.anomaly.stages import Floats, Mask, Stage, is_there
+from xlstm_ts.anomaly.stages import Floats, Mask, Stage
 from xlstm_ts.anomaly.stuck import StuckRule
-from xlstm_ts.anomaly.surprise import Correction, fit_student, normal_score
+from xlstm_ts.anomaly.tail import Tail
+from xlstm_ts.anomaly.verdicts import Trace, Verdict, trace
+from xlstm_ts.anomaly.whitening import Innovation, Whitening
 from xlstm_ts.checks import check_integer, check_number
 from xlstm_ts.exceptions import SeriesError
 
-FEWEST = 100  # readings to learn a tail from
+FEWEST = 20  # readings to learn a tail from
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +35,6 @@ class HostConfig:
 
     Parameters
     ----------
-    has_model : bool
-        Whether a model forecasts each reading; without one the online head is an autoregression.
     n_lags : int
         Last readings that the online head sees.
     forgetting : float
@@ -45,8 +42,8 @@ class HostConfig:
     half_life : float
         After which a reading weighs half, in the running location and scale of errors and in the
         guard.
-    span : int
-        Of the range score and of the slow channel.
+    span, slow_span : int
+        Of the range score, and of the slow channel.
     warm_up : int
         Readings of a channel without evidence at the start of a stream.
     max_gap, settle : int
@@ -55,11 +52,11 @@ class HostConfig:
         As for `EventMachine`.
     """
 
-    has_model: bool = False
     n_lags: int = 12
     forgetting: float = 0.9995
     half_life: float = 500.0
-    span: int = 100
+    span: int = 10
+    slow_span: int = 100
     warm_up: int = 100
     max_gap: int = 50
     settle: int = 20
@@ -70,8 +67,7 @@ class HostConfig:
 
     def __post_init__(self) -> None:
         """Refuse what cannot work, naming the field."""
-        check_integer("n_lags", self.n_lags, least=0 if self.has_model else 1)
-        for name in ("span", "max_gap", "quiet", "n_rebase"):
+        for name in ("n_lags", "span", "slow_span", "max_gap", "quiet", "n_rebase"):
             check_integer(name, getattr(self, name), least=1)
         for name in ("warm_up", "settle", "cooldown"):
             check_integer(name, getattr(self, name), least=0)
@@ -82,69 +78,8 @@ class HostConfig:
             raise ValueError(f"`policy` must be 'auto' or 'hold', got {self.policy!r}.")
 
 
-class Verdict(NamedTuple):
-    """What the chain says of one reading.
-
-    Attributes
-    ----------
-    score : float
-        Calibrated -log10 p of the reading and the stretch before it together, high is abnormal; 0
-        where there is no evidence.
-    point_score, range_score : float
-        The two it is made of: the reading alone, and the stretch.
-    slow_score : float
-        How far the level is from that of training; from 1 on it raises an alarm.
-    alarm : bool
-        Whether the reading is in alarm, by the score, the slow channel or a stuck sensor.
-    event : Event or None
-        The event that is open, or that has closed at this reading.
-    contributions : ndarray of float64, shape (C,)
-        Share of each channel in `point_score`; they sum to 1, or are 0 where nothing is scored.
-    status : {"warm-up", "ok", "alarm", "missing", "stuck"}
-        In a word.
-    """
-
-    score: float
-    point_score: float
-    range_score: float
-    slow_score: float
-    alarm: bool
-    event: Event | None
-    contributions: Floats
-    status: str
-
-
-class Trace(NamedTuple):
-    """What the chain says of many readings.
-
-    Attributes
-    ----------
-    scores, point_scores, range_scores, slow_scores : ndarray of float64, shape (T,)
-        As of `Verdict`.
-    alarms : ndarray of bool, shape (T,)
-        Readings in alarm.
-    contributions, z, expected : ndarray of float64, shape (T, C)
-        Shares of the channels, normal scores of their errors, and what was expected, in raw units.
-    statuses : list of str, length T
-        As of `Verdict`.
-    events : list of Event
-        In order of time, each as it was last known.
-    """
-
-    scores: Floats
-    point_scores: Floats
-    range_scores: Floats
-    slow_scores: Floats
-    alarms: Mask
-    contributions: Floats
-    z: Floats
-    expected: Floats
-    statuses: list[str]
-    events: list[Event]
-
-
 class AnomalyHost(Stage):
-    """The stages of a detector behind its forecast, fitted to the readings of normal operation.
+    """The stages of a detector around its model, fitted to readings of normal operation.
 
     Parameters
     ----------
@@ -158,136 +93,146 @@ class AnomalyHost(Stage):
     >>> import numpy as np
     >>> readings = np.random.default_rng(0).standard_normal((2000, 2))
     >>> host = AnomalyHost(HostConfig()).fit(readings)
-    >>> trace = host.fresh().run(readings)
-    >>> trace.scores.shape
+    >>> host.fresh().run(readings).scores.shape
     (2000,)
     """
 
     STATE = (
-        "guard", "head", "correction", "aggregate", "point", "range", "slow", "stuck", "machine",
-        "center", "spread", "degrees", "student", "settling", "absent",
+        "whitening", "scores", "aggregate", "point", "range", "joint", "slow", "stuck", "machine",
+        "settling", "absent",
     )  # fmt: skip
 
     def __init__(self, config: HostConfig, *, alpha: float = 1e-4) -> None:
         self.config, self.alpha = config, alpha
 
-    def fit(self, readings: Floats, expected: Floats | None = None) -> AnomalyHost:
-        """Learn units, errors and tails.
+    def build(self, readings: Floats) -> None:
+        """Make all stages, as they are before a fit, for channels like those of `(T, C)`."""
+        config, channels = self.config, readings.shape[1]
+        self.whitening = Whitening(
+            readings,
+            n_lags=config.n_lags,
+            forgetting=config.forgetting,
+            half_life=config.half_life,
+        )
+        self.scores = ErrorScores(channels, half_life=config.half_life)
+        self.point, self.range, self.joint = Tail(), Tail(), Calibrator()
+        self.slow, self.stuck = SlowChannel(channels, span=config.slow_span), StuckRule(channels)
+        self._begin()
+
+    def start(self, readings: Floats) -> list[Innovation]:
+        """Begin a fit: learn units and weights, and return the innovations a model may learn from.
 
         Parameters
         ----------
         readings : ndarray of float64, shape (T, C)
             Raw readings in the order of time; NaN is missing.
-        expected : ndarray of float64, shape (T, C), optional
-            What the model forecast for each from those before it; NaN where it had none.
 
         Raises
         ------
         SeriesError
             Where there are too few readings to learn from.
         """
-        needed = self.config.warm_up + FEWEST
+        config = self.config
+        needed = config.warm_up + FEWEST
         if len(readings) < needed:
             raise SeriesError(
                 f"A detector needs at least {needed} readings to learn what is usual, got "
-                f"{len(readings)}: give more, or lower `warm_up` ({self.config.warm_up})."
+                f"{len(readings)}: give more, or lower `warm_up` ({config.warm_up})."
             )
-        self._start(readings, expected)
-        errors = self._errors(readings, expected)[self.config.warm_up :]
-        self.degrees, self.student = fit_student(errors)
-        z = normal_score(errors, degrees=self.degrees, scale=self.student)
-        raw = np.array([self.aggregate.step(row) for row in z])
-        self.point.fit(raw[:, 0])
-        self.range.fit(raw[:, 1])
+        self.build(readings)
+        return [self.whitening.step(reading) for reading in readings]
+
+    def finish(self, innovations: list[Innovation], quantiles: Floats | None = None) -> AnomalyHost:
+        """End a fit: learn errors, tails and limits.
+
+        Parameters
+        ----------
+        innovations : list of Innovation
+            What `start` gave.
+        quantiles : ndarray of float64, shape (T, C, Q), optional
+            What the model forecast of the error of each from those before it, in order of the
+            levels, an odd number of them; NaN where it had none.
+        """
+        config = self.config
+        values = np.array([one.value for one in innovations])
+        errors = np.array([one.error for one in innovations])
+        after = slice(config.warm_up, None)
+        self.scores.fit(errors[after], None if quantiles is None else quantiles[after])
+        raw = np.array([
+            self.aggregate.step(self.scores.step(*row))
+            for row in zip(errors[after], _rows(quantiles, len(errors))[after], strict=True)
+        ])  # fmt: skip
+        for tail, scores in zip((self.point, self.range), raw.T, strict=True):
+            tail.fit(scores)
+        known = raw[~np.isnan(raw).any(1)].tolist()
+        together = [self.point.surprise(now) + self.range.surprise(past) for now, past in known]
+        self.joint.fit(np.array(together))
+        self.slow.fit(values)
+        self.stuck.fit(values)
+        self._begin()
         return self
+
+    def fit(self, readings: Floats) -> AnomalyHost:
+        """Fit without a model: the online head is the only forecast."""
+        return self.finish(self.start(readings))
 
     def fresh(self) -> AnomalyHost:
         """Return a copy that has seen nothing of its stream, and knows what training taught."""
         host = copy.deepcopy(self)
-        host.head.lags[:] = 0
-        host.aggregate = Aggregate(span=self.config.span)
-        host.slow.mean = host.slow.reference.copy()
-        host.stuck.reset()
-        host.machine = self._machine(len(self.center))
-        host.settling = np.full(len(self.center), self.config.warm_up)
-        host.absent = np.zeros(len(self.center), np.int64)
+        host.whitening.head.lags[:] = 0
+        host._begin()
         return host
 
-    def guarded(self, readings: Floats) -> Floats:
-        """Return readings `(T, C)` as a model may see them, in raw units; nothing is taken in."""
-        guard = copy.deepcopy(self.guard)
-        standard = (readings - self.center) / self.spread
-        return np.stack([guard.step(row) for row in standard]) * self.spread + self.center
+    def run(self, readings: Floats) -> Trace:
+        """Take many readings without a model, as `step` does one by one."""
+        return self.judge([self.whitening.step(reading) for reading in readings])
 
-    def run(self, readings: Floats, expected: Floats | None = None) -> Trace:
-        """Take many readings, as `step` does one by one.
+    def judge(self, innovations: list[Innovation], quantiles: Floats | None = None) -> Trace:
+        """Judge many innovations; `quantiles` `(T, C, Q)` as for `finish`."""
+        rows = zip(innovations, _rows(quantiles, len(innovations)), strict=True)
+        judged = []
+        for innovation, guess in rows:
+            verdict = self.judge_one(innovation, guess)
+            judged.append((innovation, verdict, self.last))
+        return trace(judged)
 
-        Parameters
-        ----------
-        readings, expected : ndarray of float64, shape (T, C)
-            As for `fit`.
+    def step(self, reading: Floats, quantiles: Floats | None = None) -> Verdict:
+        """Take one raw reading `(C,)`, NaN where missing, and what the model forecast of its error.
+
+        Without a model `quantiles` is None.
         """
-        given = _rows(expected, len(readings))
-        verdicts, z, guesses, events = [], [], [], {}
-        for reading, guess in zip(readings, given, strict=True):
-            verdict = self.step(reading, guess)
-            verdicts.append(verdict)
-            z.append(self.z)
-            guesses.append(self.expected)
-            if verdict.event is not None:
-                events[verdict.event.number] = verdict.event
-        numbers = np.array([verdict[:4] for verdict in verdicts]).T
-        return Trace(
-            scores=numbers[0],
-            point_scores=numbers[1],
-            range_scores=numbers[2],
-            slow_scores=numbers[3],
-            alarms=np.array([verdict.alarm for verdict in verdicts]),
-            contributions=np.array([verdict.contributions for verdict in verdicts]),
-            z=np.array(z),
-            expected=np.array(guesses),
-            statuses=[verdict.status for verdict in verdicts],
-            events=[*events.values()],
-        )
+        innovation = self.whitening.step(reading)
+        return self.judge_one(innovation, quantiles)
 
-    def step(self, reading: Floats, expected: Floats | None = None) -> Verdict:
-        """Take one reading.
-
-        Parameters
-        ----------
-        reading : ndarray of float64, shape (C,)
-            The raw reading; NaN is missing.
-        expected : ndarray of float64, shape (C,), optional
-            What the model forecast for it; NaN or None where it had none.
-        """
-        value = (reading - self.center) / self.spread
-        there = is_there(value)
-        z = self._score(self._error(value, self._standard(expected)), there)
-        now, stretch = self.aggregate.step(z)
-        point, range_ = self.point.step(now), self.range.step(stretch)
-        self.z = z
-        slow = np.where(there, self.slow.step(value), np.nan)
-        stuck = self.stuck.step(value)
-        settled = self.settling <= 0
-        slow, stuck = np.where(settled, slow, np.nan), stuck & settled
-        # Two chances to be rare: together twice as often.
-        score = max(point, range_) - math.log10(2)
-        evidence = Evidence(score, z, slow, stuck)
+    def judge_one(self, innovation: Innovation, quantiles: Floats | None = None) -> Verdict:
+        """Judge one innovation by the forecast of it, `(C, Q)`."""
+        settled = self._settle(innovation.there)
+        scores = self.scores.step(innovation.error, quantiles)
+        if not settled.all():
+            scores = Scores(*(np.where(settled, part, np.nan) for part in scores))
+        self.last = scores
+        now, stretch = self.aggregate.step(scores)
+        point, past = self._surprise(self.point, now), self._surprise(self.range, stretch)
+        score = self.joint.step(point + past)
+        slow = np.where(settled & innovation.there, self.slow.step(innovation.value), 0.0)
+        stuck = self.stuck.step(innovation.value) & settled
         threshold = -math.log10(self.alpha)
-        event, rebases = self.machine.step(evidence, threshold=threshold)
+        event, rebases = self.machine.step(
+            Evidence(score, scores.model, slow, stuck), threshold=threshold
+        )
         if rebases:
             self.slow.rebase()
-        level = float(np.nan_to_num(slow).max())
+        level = float(slow.max())
         alarm = score >= threshold or level >= 1 or bool(stuck.any())
         return Verdict(
-            score=0.0 if math.isnan(score) else max(score, 0.0),
-            point_score=0.0 if math.isnan(point) else point,
-            range_score=0.0 if math.isnan(range_) else range_,
+            score=_number(score),
+            point_score=_number(point),
+            range_score=_number(past),
             slow_score=level,
             alarm=alarm,
             event=event,
-            contributions=_shares(z),
-            status=self._status(there, settled, alarm=alarm, is_stuck=bool(stuck.any())),
+            contributions=_shares(scores.model),
+            status=_status(innovation.there, settled, alarm=alarm, is_stuck=bool(stuck.any())),
         )
 
     def acknowledge(self) -> None:
@@ -295,106 +240,60 @@ class AnomalyHost(Stage):
         if self.machine.acknowledge():
             self.slow.rebase()
 
-    def _start(self, readings: Floats, expected: Floats | None) -> None:
-        """Set units and stages by the readings of training."""
-        config, channels = self.config, readings.shape[1]
-        self.center, self.spread = find_units(readings)
-        standard = (readings - self.center) / self.spread
-        guesses = self._standard(expected)
-        before = np.roll(standard, 1, 0) if guesses is None else guesses
-        usual = np.sqrt(np.nan_to_num(np.nanmedian((standard - before)[1:] ** 2, 0)))
-        nothing, one = np.zeros(channels), np.ones(channels)
-        self.guard = InputGuard(nothing, one, half_life=config.half_life)
-        self.head = OnlineHead(
-            channels,
-            n_lags=config.n_lags,
-            has_model=config.has_model,
-            forgetting=config.forgetting,
-        )
-        self.correction = Correction(
-            nothing, np.maximum(1.5 * usual, 1e-3), half_life=config.half_life
-        )
+    def _begin(self) -> None:
+        """Forget the stream."""
+        config, channels = self.config, len(self.whitening.center)
         self.aggregate = Aggregate(span=config.span)
-        self.point, self.range = Calibrator(), Calibrator()
-        self.slow, self.stuck = SlowChannel(channels, span=config.span), StuckRule(channels)
-        self.slow.fit(standard)
-        self.stuck.fit(standard)
-        self.machine = self._machine(channels)
-        self.settling = np.full(channels, config.warm_up)
-        self.absent = np.zeros(channels, np.int64)
-
-    def _machine(self, channels: int) -> EventMachine:
-        config = self.config
-        return EventMachine(
+        self.slow.mean = self.slow.reference.copy()
+        self.stuck.reset()
+        self.machine = EventMachine(
             channels,
             quiet=config.quiet,
             cooldown=config.cooldown,
             n_rebase=config.n_rebase,
             policy=config.policy,
         )
+        self.settling = np.full(channels, config.warm_up)
+        self.absent = np.zeros(channels, np.int64)
 
-    def _standard(self, expected: Floats | None) -> Floats | None:
-        return None if expected is None else (expected - self.center) / self.spread
-
-    def _errors(self, readings: Floats, expected: Floats | None) -> Floats:
-        """Return errors in running units, `(T, C)`."""
-        standard = (readings - self.center) / self.spread
-        given = _rows(self._standard(expected), len(readings))
-        return np.array([self._error(*row) for row in zip(standard, given, strict=True)])
-
-    def _error(self, value: Floats, expected: Floats | None) -> Floats:
-        """Return the error of a standardised reading in running units, and learn from it."""
-        guarded = self.guard.step(value)
-        if expected is not None:
-            # A model that has seen nothing yet: the usual level.
-            expected = np.where(is_there(expected), expected, 0.0)
-        forecast = self.head.forecast(expected)
-        self.expected = forecast * self.spread + self.center
-        self.head.update(guarded, forecast, self.correction.scale)
-        return self.correction.step(value - forecast)
-
-    def _score(self, error: Floats, there: Mask) -> Floats:
-        """Return normal scores, NaN where a channel is missing or has not settled."""
+    def _settle(self, there: Mask) -> Mask:
+        """Return the channels that give evidence: neither new nor back from a long gap."""
+        settled = self.settling <= 0
         self.absent = np.where(there, 0, self.absent + 1)
-        returns = self.absent > self.config.max_gap
+        is_gone = self.absent > self.config.max_gap
         self.settling = np.where(
-            returns, np.maximum(self.settling, self.config.settle), self.settling - there
+            is_gone, np.maximum(self.settling, self.config.settle), self.settling - there
         )
-        z = normal_score(error, degrees=self.degrees, scale=self.student)
-        return np.where(self.settling > 0, np.nan, z)
+        return settled
 
-    def _status(
-        self,
-        there: Mask,
-        settled: Mask,
-        *,
-        alarm: bool,
-        is_stuck: bool,
-    ) -> str:
-        if not there.any():
-            return "missing"
-        if not (there & settled).any():
-            return "warm-up"
-        if is_stuck:
-            return "stuck"
-        return "alarm" if alarm else "ok"
+    @staticmethod
+    def _surprise(tail: Tail, score: float) -> float:
+        if math.isnan(score):
+            return math.nan
+        surprise = tail.surprise(score)
+        tail.update(score, surprise)
+        return surprise
 
 
-def find_units(readings: Floats) -> tuple[Floats, Floats]:
-    """Return center and spread `(C,)` that a share of bad readings does not move."""
-    known = np.where(np.isnan(readings).all(0), 0.0, readings)
-    low, center, high = np.nanquantile(known, (0.05, 0.5, 0.95), axis=0)
-    spread = (high - low) / 3.29  # of a normal distribution
-    usual = np.nanstd(known, axis=0)
-    spread = np.where(spread > 1e-9 * np.abs(center), spread, usual)
-    return center, np.where(spread > 1e-9 * np.maximum(np.abs(center), 1e-9), spread, 1.0)
-
-
-def _rows(values: Floats | None, length: int) -> Sequence[Floats | None]:
+def _rows(values: Floats | None, length: int) -> list[Floats | None]:
     return [None] * length if values is None else [*values]
+
+
+def _number(score: float) -> float:
+    return 0.0 if math.isnan(score) else score
 
 
 def _shares(z: Floats) -> Floats:
     squares = np.nan_to_num(z) ** 2
     total = squares.sum()
-    return squares / total if total > 0 else np.zeros_like(squares)
+    return squares / total if total > 0 else squares
+
+
+def _status(there: Mask, settled: Mask, *, alarm: bool, is_stuck: bool) -> str:
+    if not there.any():
+        return "missing"
+    if not (there & settled).any():
+        return "warm-up"
+    if is_stuck:
+        return "stuck"
+    return "alarm" if alarm else "ok"

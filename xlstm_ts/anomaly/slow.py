@@ -11,7 +11,7 @@ import numpy as np
 from xlstm_ts.anomaly.stages import Floats, Stage, is_there
 
 CLIP = 8.0  # spreads that one reading may count
-MARGIN = 1.25  # of the farthest that training went
+MARGIN = 2.0  # of the farthest that training went
 
 
 class SlowChannel(Stage):
@@ -36,7 +36,7 @@ class SlowChannel(Stage):
         self.share = 2 / (span + 1)
         self.span = span
         self.mean, self.reference = np.zeros(n_channels), np.zeros(n_channels)
-        self.limit = np.full(n_channels, np.inf)
+        self.limit = np.ones(n_channels)
 
     def fit(self, readings: Floats) -> None:
         """Learn how far the running mean goes in training, `(T, C)` standardised."""

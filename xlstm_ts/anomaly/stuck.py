@@ -6,9 +6,10 @@ import numpy as np
 
 from xlstm_ts.anomaly.stages import Floats, Mask, Stage, is_there
 
-SHORTEST = 5  # equal readings
-LONGER = 2  # times the longest run of training
+SHORTEST = 8  # equal readings
+LONGER = 3  # times the longest run of training
 SPAN = 20  # readings of the running change
+NEVER = 1e18  # readings
 LITTLE = 0.05  # of the usual change
 
 
@@ -29,7 +30,7 @@ class StuckRule(Stage):
         self.share = 2 / (SPAN + 1)
         self.last, self.run = np.full(n_channels, np.nan), np.ones(n_channels)
         self.change, self.usual = np.zeros(n_channels), np.zeros(n_channels)
-        self.longest, self.least = np.full(n_channels, np.inf), np.zeros(n_channels)
+        self.longest, self.least = np.full(n_channels, NEVER), np.zeros(n_channels)
 
     def fit(self, readings: Floats) -> None:
         """Learn from `(T, C)` how long and how still each channel may be; NaN is missing.
@@ -45,7 +46,7 @@ class StuckRule(Stage):
         longest = np.stack(runs).max(0)
         self.usual = usual = seen.mean(0)
         self.longest = np.where(
-            longest * 3 > len(readings), np.inf, np.maximum(SHORTEST, LONGER * longest + 1)
+            longest * 3 > len(readings), NEVER, np.maximum(SHORTEST, LONGER * longest + 1)
         )
         lowest = seen[min(2 * SPAN, len(seen) - 1) :].min(0)
         self.least = np.minimum(LITTLE * usual, lowest / LONGER)

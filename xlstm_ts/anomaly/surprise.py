@@ -25,7 +25,7 @@ class Correction(Stage):
         Readings after which the weight of one has halved.
     """
 
-    STATE = ("location", "variance")
+    STATE = ("location", "variance", "floor")
 
     def __init__(self, location: Floats, scale: Floats, *, half_life: float) -> None:
         self.location, self.variance = location.copy(), scale**2

@@ -1,0 +1,97 @@
+"""What the chain says: of one reading, and of many."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from xlstm_ts.anomaly.events import Event
+from xlstm_ts.anomaly.evidence import Scores
+from xlstm_ts.anomaly.stages import Floats, Mask
+from xlstm_ts.anomaly.whitening import Innovation
+
+
+class Verdict(NamedTuple):
+    """What the chain says of one reading.
+
+    Attributes
+    ----------
+    score : float
+        Calibrated -log10 p of the reading and the stretch before it together, high is abnormal; 0
+        where there is no evidence.
+    point_score, range_score : float
+        The two that it is made of: -log10 p of the reading alone, and of the stretch.
+    slow_score : float
+        How far the level is from that of training; from 1 on it raises an alarm.
+    alarm : bool
+        Whether the reading is in alarm, by the score, the slow channel or a stuck sensor.
+    event : Event or None
+        The event that is open, or that has closed at this reading.
+    contributions : ndarray of float64, shape (C,)
+        Share of each channel in the reading's own score; they sum to 1, or are 0 where nothing is
+        scored.
+    status : {"warm-up", "ok", "alarm", "missing", "stuck"}
+        In a word.
+    """
+
+    score: float
+    point_score: float
+    range_score: float
+    slow_score: float
+    alarm: bool
+    event: Event | None
+    contributions: Floats
+    status: str
+
+
+class Trace(NamedTuple):
+    """What the chain says of many readings.
+
+    Attributes
+    ----------
+    scores, point_scores, range_scores, slow_scores : ndarray of float64, shape (T,)
+        As of `Verdict`.
+    alarms : ndarray of bool, shape (T,)
+        Readings in alarm.
+    contributions, z, expected, scale : ndarray of float64, shape (T, C)
+        Shares of the channels, normal scores of their errors (NaN where there is no evidence),
+        what was expected, and the scale of errors, both in raw units.
+    statuses : list of str, length T
+        As of `Verdict`.
+    events : list of Event
+        In order of time, each as it was last known.
+    """
+
+    scores: Floats
+    point_scores: Floats
+    range_scores: Floats
+    slow_scores: Floats
+    alarms: Mask
+    contributions: Floats
+    z: Floats
+    expected: Floats
+    scale: Floats
+    statuses: list[str]
+    events: list[Event]
+
+
+def trace(judged: Sequence[tuple[Innovation, Verdict, Scores]]) -> Trace:
+    """Lay out what was said of many readings by columns."""
+    innovations, verdicts, scores = zip(*judged, strict=True)
+    events = {one.event.number: one.event for one in verdicts if one.event is not None}
+    numbers = np.array([verdict[:4] for verdict in verdicts]).T
+    return Trace(
+        scores=numbers[0],
+        point_scores=numbers[1],
+        range_scores=numbers[2],
+        slow_scores=numbers[3],
+        alarms=np.array([verdict.alarm for verdict in verdicts]),
+        contributions=np.array([verdict.contributions for verdict in verdicts]),
+        z=np.array([one.model for one in scores]),
+        expected=np.array([one.expected for one in innovations]),
+        scale=np.array([one.scale for one in innovations]),
+        statuses=[verdict.status for verdict in verdicts],
+        events=[*events.values()],
+    )
