@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from _rivals import Array, standardised, units
+from _rivals import Array, standardised
 from torch import Tensor, nn
 from torch.distributions import StudentT
 
@@ -30,27 +30,14 @@ class Network(nn.Module):
 
 def lstm(readings: Array, *, known: int) -> Array:
     """Return the errors of an LSTM in units of the scale that it expected."""
-    z, expected = _run(readings, known)
-    error = (z[1:] - expected.loc[0]).abs() / expected.scale[0]
-    return np.concatenate([np.zeros((1, z.shape[1])), error.numpy()])
-
-
-def forecasts(readings: Array, *, known: int) -> Array:
-    """Return what an LSTM expects of each reading from those before, NaN for the first."""
-    _, expected = _run(readings, known)
-    center, scale = units(readings, known)
-    first = np.full((1, readings.shape[1]), np.nan)
-    return np.concatenate([first, expected.loc[0].double().numpy() * scale + center])
-
-
-def _run(readings: Array, known: int) -> tuple[Tensor, StudentT]:
-    """Return the standardised readings and what a network expects after each but the last."""
     torch.manual_seed(SEED)
     z = torch.tensor(standardised(readings, known).clip(-CLIP, CLIP), dtype=torch.float32)
     network = Network(z.shape[1], width=WIDTH)
     _train(network, z[:known])
     with torch.no_grad():
-        return z, network(z[None, :-1])
+        expected = network(z[None, :-1])
+        error = (z[1:] - expected.loc[0]).abs() / expected.scale[0]
+    return np.concatenate([np.zeros((1, z.shape[1])), error.numpy()])
 
 
 def _train(network: Network, z: Tensor) -> None:

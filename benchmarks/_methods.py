@@ -7,7 +7,7 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
-from _lstm import forecasts, lstm
+from _lstm import lstm
 from _rivals import Array, frozen_z, isolation_forest, moving_z, online_ar, pca, smoothed
 from numpy.typing import NDArray
 
@@ -61,14 +61,6 @@ def chain_of_ar(readings: Array, *, known: int, alpha: float) -> Scored:
     return _scored(host.fresh().run(readings))
 
 
-def chain_of_lstm(readings: Array, *, known: int, alpha: float) -> Scored:
-    """Run the chain of the detector with an LSTM in place of its network."""
-    expected = forecasts(readings, known=known)
-    host = AnomalyHost(HostConfig(has_model=True), alpha=alpha)
-    host.fit(readings[:known], expected[:known])
-    return _scored(host.fresh().run(readings, expected))
-
-
 RIVALS: dict[str, Method] = {
     "frozen z": rival(frozen_z),
     "moving z": rival(moving_z),
@@ -77,10 +69,7 @@ RIVALS: dict[str, Method] = {
     "PCA": rival(pca),
     "LSTM": rival(lstm),
 }
-CHAINS: dict[str, Method] = {
-    "online AR in its chain": chain_of_ar,
-    "LSTM in its chain": chain_of_lstm,
-}
+CHAINS: dict[str, Method] = {"online AR in its place": chain_of_ar}
 
 DETECTORS: dict[str, Method] = {}
 
