@@ -138,6 +138,26 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         },
         {"torch", "sklearn"},
     ),
+    "xlstm_ts.innovations": (
+        {f"xlstm_ts.{name}" for name in ("anomaly", "forecaster", "model")}, {"torch"},
+    ),
+    "xlstm_ts.incidents": ({"xlstm_ts.anomaly", "xlstm_ts.panels"}, {"pandas"}),
+    "xlstm_ts.detector_files": (
+        {f"xlstm_ts.{name}" for name in ("anomaly", "files", "forecaster", "persistence")}
+        | {"xlstm_ts"},
+        set(),
+    ),
+    "xlstm_ts.detector": (
+        {
+            f"xlstm_ts.{name}"
+            for name in (
+                "anomaly", "config", "detector_files", "forecaster", "frames", "incidents",
+                "innovations", "panels", "steps",
+            )
+        }
+        | {"xlstm_ts"},
+        {"pandas", "sklearn"},
+    ),
     "xlstm_ts.regressor": (
         {
             f"xlstm_ts.{name}"
@@ -283,7 +303,7 @@ def test_files_stay_readable() -> None:
 
 def test_public_names_load_on_use() -> None:
     displays = ["BacktestDisplay", "ForecastDisplay", "ResidualsDisplay"]
-    estimators = ["XLSTMForecaster", "XLSTMRegressor"]
+    estimators = ["XLSTMAnomalyDetector", "XLSTMForecaster", "XLSTMRegressor"]
     assert xlstm_ts.__all__ == [*displays, *estimators, "__version__", "backtest"]
     for name in xlstm_ts.__all__:
         assert getattr(xlstm_ts, name) is not None

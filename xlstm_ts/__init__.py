@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from xlstm_ts.backtesting import backtest as backtest
+    from xlstm_ts.detector import XLSTMAnomalyDetector as XLSTMAnomalyDetector
     from xlstm_ts.diagnostics import BacktestDisplay as BacktestDisplay
     from xlstm_ts.forecaster import XLSTMForecaster as XLSTMForecaster
     from xlstm_ts.plotting import ForecastDisplay as ForecastDisplay
@@ -21,6 +22,7 @@ _PUBLIC = {
     "BacktestDisplay": "xlstm_ts.diagnostics",
     "ForecastDisplay": "xlstm_ts.plotting",
     "ResidualsDisplay": "xlstm_ts.residuals",
+    "XLSTMAnomalyDetector": "xlstm_ts.detector",
     "XLSTMForecaster": "xlstm_ts.forecaster",
     "XLSTMRegressor": "xlstm_ts.regressor",
     "backtest": "xlstm_ts.backtesting",
@@ -30,6 +32,7 @@ __all__ = [
     "BacktestDisplay",
     "ForecastDisplay",
     "ResidualsDisplay",
+    "XLSTMAnomalyDetector",
     "XLSTMForecaster",
     "XLSTMRegressor",
     "__version__",

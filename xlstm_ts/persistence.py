@@ -42,7 +42,7 @@ def save(path: Path, forecaster: XLSTMForecaster) -> None:
     """
     weights = forecaster.model_.state_dict()
     arrays = {f"weight/{name}": tensor.cpu().numpy() for name, tensor in weights.items()}
-    text = json.dumps(_describe(forecaster), default=_from_numpy)
+    text = json.dumps(_describe(forecaster), default=from_numpy)
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         context = np.concatenate([one.values for one in forecaster.context_])
         errors = forecaster.calibration_.errors.astype(np.float32)
@@ -92,7 +92,6 @@ def _describe(forecaster: XLSTMForecaster) -> dict[str, Any]:
     params["callbacks"] = None  # nor has code
     if params["checkpoint"] is not None:
         params["checkpoint"] = os.fspath(params["checkpoint"])
-    context = forecaster.context_
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -101,13 +100,26 @@ def _describe(forecaster: XLSTMForecaster) -> dict[str, Any]:
         "context_length": forecaster.context_length_,
         "season_length": forecaster.season_length_,
         "history": [list(record) for record in forecaster.history_],
-        "channels": list(context.channels),
         "columns": [dataclasses.asdict(column) for column in forecaster.covariates_.columns],
-        "keys": [_describe_key(key) for key in context.series],
-        "lengths": [len(one) for one in context],
-        "indexes": [_describe_index(one.index) for one in context],
-        "like": _describe_like(context.like),
-        "long": context.long,
+        **describe_panel(forecaster.context_),
+    }
+
+
+def describe_panel(panel: Panel) -> dict[str, Any]:
+    """Return all of a panel but its arrays, as JSON holds it.
+
+    Raises
+    ------
+    SeriesError
+        Where a label or an index would not come back the same.
+    """
+    return {
+        "channels": list(panel.channels),
+        "keys": [_describe_key(key) for key in panel.series],
+        "lengths": [len(one) for one in panel],
+        "indexes": [_describe_index(one.index) for one in panel],
+        "like": _describe_like(panel.like),
+        "long": panel.long,
     }
 
 
@@ -131,11 +143,12 @@ def _restore(
     forecaster.season_length_ = header["season_length"]
     forecaster.history_ = [Record(*record) for record in header["history"]]
     forecaster.channels_ = tuple(header["channels"])
-    forecaster.context_ = _restore_context(header, context)
+    forecaster.context_ = restore_panel(header, context)
     forecaster.pooled_ = not forecaster.context_.is_single
 
 
-def _restore_context(header: dict[str, Any], arrays: dict[str, Floats]) -> Panel:
+def restore_panel(header: dict[str, Any], arrays: dict[str, Floats]) -> Panel:
+    """Return the panel of `describe_panel`; arrays of its series one after the other by name."""
     ends = np.cumsum(header["lengths"])[:-1]
     parts = (np.split(arrays[name], ends) for name in ("context", "covariates"))
     rows = zip(header["keys"], header["indexes"], arrays["static"], *parts, strict=True)
@@ -220,7 +233,7 @@ def _describe_like(like: Any) -> dict[str, Any]:
     return {**described, "levels": [_label(name) for name in like.index.names]}
 
 
-def _from_numpy(value: Any) -> Any:
+def from_numpy(value: Any) -> Any:
     """Give JSON the numbers of a parameter that came as a numpy scalar or array."""
     if isinstance(value, np.generic | np.ndarray | pd.Index):
         return value.tolist()

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from xlstm_ts.anomaly.aggregate import Aggregate
 from xlstm_ts.anomaly.calibration import Calibrator
@@ -118,6 +121,11 @@ class AnomalyHost(Stage):
         self.point, self.range, self.joint = Tail(), Tail(), Calibrator()
         self.slow, self.stuck = SlowChannel(channels, span=config.slow_span), StuckRule(channels)
         self._begin()
+
+    @property
+    def n_channels(self) -> int:
+        """Channels of a reading."""
+        return len(self.whitening.center)
 
     def start(self, readings: Floats) -> list[Innovation]:
         """Begin a fit: learn units and weights, and return the innovations a model may learn from.
@@ -242,7 +250,7 @@ class AnomalyHost(Stage):
 
     def _begin(self) -> None:
         """Forget the stream."""
-        config, channels = self.config, len(self.whitening.center)
+        config, channels = self.config, self.n_channels
         self.aggregate = Aggregate(span=config.span)
         self.slow.mean = self.slow.reference.copy()
         self.stuck.reset()
@@ -273,6 +281,16 @@ class AnomalyHost(Stage):
         surprise = tail.surprise(score)
         tail.update(score, surprise)
         return surprise
+
+
+def restored_host(
+    config: Mapping[str, Any], state: Mapping[str, NDArray[Any]], *, alpha: float
+) -> AnomalyHost:
+    """Return a host from the fields of its configuration and what `state_dict` gave."""
+    host = AnomalyHost(HostConfig(**config), alpha=alpha)
+    host.build(np.zeros((2, len(state["whitening/center"]))))
+    host.load_state_dict(state)
+    return host
 
 
 def _rows(values: Floats | None, length: int) -> list[Floats | None]:

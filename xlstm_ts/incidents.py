@@ -1,0 +1,63 @@
+"""Events of a detector as a table, and what the channels have to do with one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from xlstm_ts.anomaly.events import Event
+from xlstm_ts.anomaly.verdicts import Trace
+from xlstm_ts.panels import TimeSeries
+
+COLUMNS = ("start", "end", "peak", "kind", "score", "is_open", "channels", "details")
+MATTERS = 0.8  # of all shares, that the channels named together have
+
+
+def events_frame(trace: Trace, series: TimeSeries, *, channels: Sequence[str]) -> pd.DataFrame:
+    """Return the events of a trace by the times of its series, one row each."""
+    rows = [_row(event, trace, series, channels) for event in trace.events]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def explanation(event: Any) -> pd.DataFrame:
+    """Return shares, readings and expectations of a row of `events_frame`, the most first.
+
+    Raises
+    ------
+    ValueError
+        Where it is no such row.
+    """
+    details = getattr(event, "details", None)
+    if not isinstance(details, dict):
+        raise ValueError("`event` must be a row of `detect_events`, as `events.iloc[0]`.")
+    frame = pd.DataFrame(details).rename_axis("channel")
+    return frame.sort_values("share", ascending=False, kind="stable")
+
+
+def _row(
+    event: Event, trace: Trace, series: TimeSeries, channels: Sequence[str]
+) -> tuple[Any, ...]:
+    at, index = event.peak_at, series.index
+    columns = {
+        "share": event.shares,
+        "reading": series.values[at],
+        "expected": trace.expected[at],
+        "z": trace.z[at],
+    }
+    details = {
+        name: dict(zip(channels, values.tolist(), strict=True)) for name, values in columns.items()
+    }
+    return (
+        index[event.start], index[event.end], index[at], event.kind, event.peak, event.is_open,
+        _most(event.shares, channels), details,
+    )  # fmt: skip
+
+
+def _most(shares: np.ndarray[Any, Any], channels: Sequence[str]) -> list[str]:
+    """Return the fewest channels that have most of the shares, in their order."""
+    order = np.argsort(-shares, kind="stable")
+    count = int(np.searchsorted(shares[order].cumsum(), MATTERS)) + 1
+    return [channels[j] for j in order[:count]]

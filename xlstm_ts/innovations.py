@@ -1,0 +1,108 @@
+"""The model of a detector: it forecasts the innovations that the front of the chain leaves."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+
+from xlstm_ts.anomaly.host import AnomalyHost
+from xlstm_ts.anomaly.readings import read_one
+from xlstm_ts.anomaly.stages import Floats
+from xlstm_ts.anomaly.verdicts import Verdict
+from xlstm_ts.anomaly.whitening import Innovation
+from xlstm_ts.forecaster import XLSTMForecaster
+from xlstm_ts.model import XLSTM
+
+if TYPE_CHECKING:
+    from xlstm_ts.detector import XLSTMAnomalyDetector
+
+QUANTILES = (0.1, 0.5, 0.9)
+CHUNK = 512  # readings in one call of the model
+SAME = (
+    "channels", "blocks", "d_model", "n_heads", "max_steps", "batch_size", "learning_rate",
+    "validation_fraction", "device", "random_state", "verbose",
+)  # fmt: skip
+
+
+def innovation_forecaster(
+    detector: XLSTMAnomalyDetector, innovations: Sequence[Innovation]
+) -> XLSTMForecaster:
+    """Train the model on the innovations of the training series."""
+    seen = np.array([one.seen for one in innovations])
+    # Half of a short series is context, the other half gives windows to train on.
+    n_train = len(seen) - round(detector.validation_fraction * len(seen))
+    forecaster = XLSTMForecaster(
+        1,
+        quantiles=QUANTILES,
+        patch_length=1,
+        context_length=max(1, min(detector.context_length, n_train // 2)),
+        dropout=0.0,
+        **{name: getattr(detector, name) for name in SAME},
+    )
+    return forecaster.fit(seen)
+
+
+def forecast_innovations(model: XLSTM, innovations: Sequence[Innovation]) -> Floats:
+    """Return what the model forecasts of each innovation from those before it, `(T, C, Q)`.
+
+    It runs in float64 in its parallel form; NaN for the first, before which there is none.
+    """
+    truth = copy.deepcopy(model).cpu().double().eval()
+    seen = torch.as_tensor(np.array([one.seen for one in innovations]))[None, :-1]
+    state, shape = truth.initial_state(1), (1, seen.shape[2], len(model.config.quantiles))
+    parts = [np.full(shape, np.nan)]
+    with torch.inference_mode():
+        for part in seen.split(CHUNK, 1):
+            if part.shape[1]:
+                forecast, state = truth(part, state)
+                parts.append(forecast[0, :, 0].numpy())
+    return np.concatenate(parts)
+
+
+class AnomalyStream:
+    """One sequence of readings and the state it has left behind, in Python with torch.
+
+    `xlstm_ts.streaming.detectors` is the same without torch, over an exported graph.
+
+    Parameters
+    ----------
+    host : AnomalyHost
+        The stages around the model; the stream keeps them.
+    model : XLSTM or None
+        The model of the innovations.
+    """
+
+    def __init__(self, host: AnomalyHost, model: XLSTM | None) -> None:
+        self.host = host
+        self._model = None if model is None else copy.deepcopy(model).cpu().double().eval()
+        self._state = () if self._model is None else self._model.initial_state(1)
+        levels = 0 if model is None else len(model.config.quantiles)
+        # Nothing is forecast of the first reading, and nothing at all without a model.
+        self._quantiles = np.full((host.n_channels, levels), np.nan) if levels else None
+
+    def step(self, reading: ArrayLike) -> Verdict:
+        """Take one raw reading `(C,)`, NaN where missing, and judge it.
+
+        Raises
+        ------
+        StreamError
+            Where it has another number of channels, or is no number.
+        """
+        values = read_one(reading, self.host.n_channels)
+        innovation = self.host.whitening.step(values)
+        verdict = self.host.judge_one(innovation, self._quantiles)
+        if self._model is not None:
+            seen = torch.as_tensor(innovation.seen)[None]
+            with torch.inference_mode():
+                forecast, self._state = self._model.step(seen, self._state)
+            self._quantiles = forecast[0, 0].numpy()
+        return verdict
+
+    def acknowledge(self) -> None:
+        """Close the open event; its level is the new normal."""
+        self.host.acknowledge()
