@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,8 @@ from _lstm import lstm
 from _rivals import Array, frozen_z, isolation_forest, moving_z, online_ar, pca, smoothed
 from numpy.typing import NDArray
 
-from xlstm_ts.anomaly import AnomalyHost, HostConfig, Trace, calibrate_scores
+from xlstm_ts import XLSTMAnomalyDetector
+from xlstm_ts.anomaly import calibrate_scores
 
 COOLDOWN = 150  # readings
 SPAN = 10  # of the running mean in which ranges show
@@ -55,10 +56,21 @@ def rival(surprise: Callable[..., Array]) -> Method:
     return method
 
 
-def chain_of_ar(readings: Array, *, known: int, alpha: float) -> Scored:
-    """Run the chain of the detector with the online autoregression alone."""
-    host = AnomalyHost(HostConfig(), alpha=alpha).fit(readings[:known])
-    return _scored(host.fresh().run(readings))
+def detector(**settings: Any) -> Method:
+    """Return the detector, as it is by default but for some settings."""
+
+    def method(readings: Array, *, known: int, alpha: float) -> Scored:
+        fitted = XLSTMAnomalyDetector(alpha=alpha, device="cpu", random_state=0, **settings)
+        trace = fitted.fit(readings[:known]).trace(readings)
+        return Scored(
+            point=trace.point_scores,
+            stretch=trace.range_scores,
+            blame=np.nan_to_num(np.abs(trace.z)),
+            alarms=trace.alarms,
+            starts=np.array([event.start for event in trace.events], np.int64),
+        )
+
+    return method
 
 
 RIVALS: dict[str, Method] = {
@@ -69,22 +81,11 @@ RIVALS: dict[str, Method] = {
     "PCA": rival(pca),
     "LSTM": rival(lstm),
 }
-CHAINS: dict[str, Method] = {"online AR in its place": chain_of_ar}
-
-DETECTORS: dict[str, Method] = {}
+CHAINS: dict[str, Method] = {"online AR in its place": detector(use_model=False)}
+DETECTORS: dict[str, Method] = {"xLSTM": detector()}
 
 
 def cooled(score: Array) -> Array:
     """Return scores of which only those count that exceed all of the readings before."""
     before = pd.Series(score).shift().rolling(COOLDOWN, min_periods=1).max().fillna(-np.inf)
     return np.where(score > before, score, 0.0)
-
-
-def _scored(trace: Trace) -> Scored:
-    return Scored(
-        point=trace.point_scores,
-        stretch=trace.range_scores,
-        blame=np.nan_to_num(np.abs(trace.z)),
-        alarms=trace.alarms,
-        starts=np.array([event.start for event in trace.events], np.int64),
-    )
