@@ -42,6 +42,7 @@ from xlstm_ts.columns import Column
 
 VERSION = 2
 METADATA_KEY = "xlstm_ts"
+DETECTOR_KEY = "xlstm_ts_detector"  # beside it, of a detector: `xlstm_ts.anomaly.records`
 READING = "reading"
 READINGS = "readings"
 COVARIATES = "covariates"

@@ -175,7 +175,10 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "xlstm_ts.anomaly": ({"xlstm_ts.anomaly"}, set()),
     # The runtime of streams, and what of the command line runs them, know neither torch nor pandas.
     "xlstm_ts.streaming": (
-        {f"xlstm_ts.{name}" for name in ("streaming", "calendars", "export.contract", "files")},
+        {
+            f"xlstm_ts.{name}"
+            for name in ("anomaly", "streaming", "calendars", "export.contract", "files")
+        },
         {"onnxruntime"},
     ),
     "xlstm_ts.cli": (
@@ -222,6 +225,16 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     ),
     "xlstm_ts.export.parity": (
         {f"xlstm_ts.{name}" for name in ("config", "model", "streaming", "transforms")}, {"torch"},
+    ),
+    "xlstm_ts.export.detectors": (
+        {
+            f"xlstm_ts.{name}"
+            for name in (
+                "anomaly", "export.contract", "export.onnx", "export.parity", "files", "steps",
+                "streaming",
+            )
+        },
+        {"onnx", "sklearn"},
     ),
     "xlstm_ts.export.quantize": (
         {"xlstm_ts.export.contract", "xlstm_ts.export.parity", "xlstm_ts.model"}, {"onnx"},

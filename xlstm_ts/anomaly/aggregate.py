@@ -11,10 +11,12 @@ from xlstm_ts.anomaly.stages import Floats, Stage, is_there
 
 
 class Aggregate(Stage):
-    """The root mean square of normal scores over channels, and a running mean of its logarithm.
+    """The mean square of normal scores over channels, now and, by a running mean, lately.
 
     The score of now looks at the errors of the model. That of the stretch looks at those of the
-    online head too, which an anomaly cannot talk into expecting more of it.
+    online head too, which an anomaly cannot talk into expecting more of it. Squares have the tail
+    of an exponential distribution where scores are normal, which is what `Tail` continues; the
+    running mean is of log(1 + root), so that one reading does not fill it.
 
     Parameters
     ----------
@@ -35,7 +37,7 @@ class Aggregate(Stage):
             return math.nan, math.nan
         both = (model + _mean_square(scores.online)) / 2
         self.running += self.share * (math.log1p(math.sqrt(both)) - self.running)
-        return math.sqrt(model), self.running
+        return model, math.expm1(self.running) ** 2
 
 
 def _mean_square(z: Floats) -> float:

@@ -102,7 +102,7 @@ class AnomalyHost(Stage):
 
     STATE = (
         "whitening", "scores", "aggregate", "point", "range", "joint", "slow", "stuck", "machine",
-        "settling", "absent",
+        "settling",
     )  # fmt: skip
 
     def __init__(self, config: HostConfig, *, alpha: float = 1e-4) -> None:
@@ -187,7 +187,7 @@ class AnomalyHost(Stage):
     def fresh(self) -> AnomalyHost:
         """Return a copy that has seen nothing of its stream, and knows what training taught."""
         host = copy.deepcopy(self)
-        host.whitening.head.lags[:] = 0
+        host.whitening.head.lags[:], host.whitening.gap[:] = 0, 0
         host._begin()
         return host
 
@@ -214,7 +214,7 @@ class AnomalyHost(Stage):
 
     def judge_one(self, innovation: Innovation, quantiles: Floats | None = None) -> Verdict:
         """Judge one innovation by the forecast of it, `(C, Q)`."""
-        settled = self._settle(innovation.there)
+        settled = self._settle(innovation)
         scores = self.scores.step(innovation.error, quantiles)
         if not settled.all():
             scores = Scores(*(np.where(settled, part, np.nan) for part in scores))
@@ -262,17 +262,15 @@ class AnomalyHost(Stage):
             policy=config.policy,
         )
         self.settling = np.full(channels, config.warm_up)
-        self.absent = np.zeros(channels, np.int64)
 
-    def _settle(self, there: Mask) -> Mask:
+    def _settle(self, innovation: Innovation) -> Mask:
         """Return the channels that give evidence: neither new nor back from a long gap."""
-        settled = self.settling <= 0
-        self.absent = np.where(there, 0, self.absent + 1)
-        is_gone = self.absent > self.config.max_gap
-        self.settling = np.where(
-            is_gone, np.maximum(self.settling, self.config.settle), self.settling - there
-        )
-        return settled
+        there = innovation.there
+        is_back = there & (innovation.gap > self.config.max_gap)
+        most = np.maximum(self.settling, self.config.settle)
+        left = np.where(is_back, most, self.settling)
+        self.settling = np.maximum(left - there, 0)
+        return left <= 0
 
     @staticmethod
     def _surprise(tail: Tail, score: float) -> float:

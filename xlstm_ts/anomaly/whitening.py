@@ -28,6 +28,8 @@ class Innovation(NamedTuple):
         The error of the online forecast, in units of the errors before it; NaN is missing.
     expected, scale : ndarray of float64, shape (C,)
         The online forecast, and the scale of its errors, both in raw units.
+    gap : ndarray of float64, shape (C,)
+        Missing readings right before it.
     """
 
     value: Floats
@@ -35,6 +37,7 @@ class Innovation(NamedTuple):
     error: Floats
     expected: Floats
     scale: Floats
+    gap: Floats
 
     @property
     def seen(self) -> Floats:
@@ -53,7 +56,7 @@ class Whitening(Stage):
         As in `HostConfig`.
     """
 
-    STATE = ("center", "spread", "guard", "head", "correction")
+    STATE = ("center", "spread", "guard", "head", "correction", "gap")
 
     def __init__(
         self, readings: Floats, *, n_lags: int, forgetting: float, half_life: float
@@ -64,6 +67,7 @@ class Whitening(Stage):
         changes = np.where(np.isnan(changes).all(0), 0.0, changes)
         usual = 1.5 * np.sqrt(np.nanmedian(changes**2, 0))  # a quartile of a normal distribution
         nothing, one = np.zeros(channels), np.ones(channels)
+        self.gap = nothing.copy()
         self.guard = InputGuard(nothing, one, half_life=half_life)
         self.head = OnlineHead(channels, n_lags=n_lags, forgetting=forgetting)
         self.correction = Correction(nothing, np.maximum(usual, SMALLEST), half_life=half_life)
@@ -75,9 +79,13 @@ class Whitening(Stage):
         forecast, scale = self.head.forecast(), self.correction.scale
         self.head.update(guarded, forecast, scale)
         location = self.correction.location
-        error = self.correction.step(value - forecast)
-        expected = (forecast + location) * self.spread + self.center
-        return Innovation(value, is_there(value), error, expected, scale * self.spread)
+        there, gap = is_there(value), self.gap
+        self.gap = np.where(there, 0.0, gap + 1)
+        # After a gap the forecast looks further ahead: at worst as a random walk.
+        wider = np.sqrt(1 + gap)
+        error = self.correction.step((value - forecast) / wider)
+        expected = (forecast + location * wider) * self.spread + self.center
+        return Innovation(value, there, error, expected, scale * wider * self.spread, gap)
 
 
 def find_units(readings: Floats) -> tuple[Floats, Floats]:

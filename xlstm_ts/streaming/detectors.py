@@ -1,0 +1,142 @@
+"""Streams of a detector: one raw reading in, a verdict out. Needs numpy and onnxruntime only.
+
+The graph forecasts the innovations that the stages in front of it leave (`xlstm_ts.anomaly`); these
+stages, tails and events run here, from what the file carries as JSON under the key
+`xlstm_ts_detector`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from xlstm_ts.anomaly.budgets import Contamination, find_alpha
+from xlstm_ts.anomaly.host import AnomalyHost
+from xlstm_ts.anomaly.readings import read_one
+from xlstm_ts.anomaly.records import read_record
+from xlstm_ts.anomaly.verdicts import Verdict
+from xlstm_ts.exceptions import StreamError
+from xlstm_ts.export.contract import DETECTOR_KEY
+from xlstm_ts.streaming.snapshots import Snapshot, read_snapshot, write_snapshot
+from xlstm_ts.streaming.streams import Stream, StreamModel
+
+MODEL, HOST = "model/", "host/"  # in snapshots
+
+
+class DetectorModel:
+    """A loaded detector: what all its streams share.
+
+    Parameters
+    ----------
+    path : path-like
+        A file that `xlstm_ts.export.detectors.export_detector` wrote.
+    threads : int, default=1
+        Threads inside one step.
+
+    Attributes
+    ----------
+    model : StreamModel
+        The graph.
+    channels : tuple of str
+        Names of the channels of a reading, in order.
+
+    Raises
+    ------
+    StreamError
+        Where the file is no graph of a detector.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, threads: int = 1) -> None:
+        self.model = StreamModel(path, threads=threads)
+        texts = self.model.session.get_modelmeta().custom_metadata_map
+        if DETECTOR_KEY not in texts:
+            raise StreamError(
+                f"{os.fspath(path)} holds a forecaster and no detector: load it with StreamModel, "
+                "or write one with `export_detector`."
+            )
+        self.channels = self.model.contract.channels
+        self._host, self._seconds = read_record(json.loads(texts[DETECTOR_KEY]))
+
+    def create_stream(self) -> DetectorStream:
+        """Return a stream that has seen nothing; its state is its own."""
+        return DetectorStream(self.model, self._host.fresh())
+
+    def set_budget(
+        self,
+        *,
+        alarms_per_day: float | None = None,
+        alpha: float | None = None,
+        contamination: Contamination = "auto",
+    ) -> None:
+        """Change the budget of streams that are yet to be created, as in `XLSTMAnomalyDetector`."""
+        self._host.alpha = find_alpha(
+            alarms_per_day=alarms_per_day,
+            alpha=alpha,
+            contamination=contamination,
+            seconds=self._seconds,
+        )
+
+
+class DetectorStream:
+    """One sequence of readings and the state it has left behind.
+
+    Parameters
+    ----------
+    model : StreamModel
+        The loaded graph.
+    host : AnomalyHost
+        The stages around it; the stream keeps them.
+    """
+
+    def __init__(self, model: StreamModel, host: AnomalyHost) -> None:
+        self.host, self._contract = host, model.contract
+        self._stream = Stream(model)
+        levels = len(model.contract.quantiles)
+        self._quantiles: NDArray[Any] = np.full((host.n_channels, levels), np.nan)
+
+    def step(self, reading: ArrayLike) -> Verdict:
+        """Take one raw reading and judge it.
+
+        Parameters
+        ----------
+        reading : array-like of float, shape (channels,)
+            One value a channel in raw units, in the order of the channels; NaN is missing. A single
+            channel may come as a plain number.
+
+        Raises
+        ------
+        StreamError
+            Where it has another number of channels, or is no number; the state is then as before.
+        """
+        innovation = self.host.whitening.step(read_one(reading, self.host.n_channels))
+        verdict = self.host.judge_one(innovation, self._quantiles)
+        self._quantiles = self._stream.step(innovation.seen).quantiles[0].astype(np.float64)
+        return verdict
+
+    def acknowledge(self) -> None:
+        """Close the open event; its level is the new normal."""
+        self.host.acknowledge()
+
+    def snapshot(self, path: str | os.PathLike[str], *, offset: Any = None) -> None:
+        """Write the state to a file, whole or not at all, as `Stream.snapshot` does."""
+        arrays = {f"{MODEL}{name}": array for name, array in self._stream.state.items()}
+        arrays |= {f"{HOST}{name}": array for name, array in self.host.state_dict().items()}
+        arrays["quantiles"] = self._quantiles
+        snapshot = Snapshot(offset, {"alpha": self.host.alpha}, arrays)
+        write_snapshot(path, snapshot, contract=self._contract, kind="detector")
+
+    def restore(self, path: str | os.PathLike[str]) -> Any:
+        """Go on from a snapshot, to the bit; return its offset."""
+        offset, content, arrays = read_snapshot(path, contract=self._contract, kind="detector")
+        host, model = (
+            {name[len(part) :]: array for name, array in arrays.items() if name.startswith(part)}
+            for part in (HOST, MODEL)
+        )
+        self.host.load_state_dict(host)
+        self._stream.state = model
+        self._quantiles, self.host.alpha = arrays["quantiles"], content["alpha"]
+        return offset
