@@ -10,7 +10,7 @@ import numpy as np
 from xlstm_ts.anomaly.events import Event, EventMachine, Evidence
 from xlstm_ts.anomaly.feedback import RateFeedback
 from xlstm_ts.anomaly.stages import Floats, Mask, Stage
-from xlstm_ts.anomaly.tail import Tail
+from xlstm_ts.anomaly.tail import NEVER_LEARNT, Tail
 
 
 class Calibrator(Stage):
@@ -25,7 +25,9 @@ class Calibrator(Stage):
         """Learn from raw scores `(T,)` of normal operation; NaN is missing."""
         self.tail.fit(scores)
         for score in scores[np.isfinite(scores)].tolist():
-            self.feedback.update(self.feedback.correct(self.tail.surprise(score)))
+            surprise = self.tail.surprise(score)
+            if surprise < NEVER_LEARNT:  # what the tail left out are anomalies of training
+                self.feedback.update(self.feedback.correct(surprise))
 
     def step(self, score: float, *, learns: bool = True) -> float:
         """Return the calibrated score, and take the raw one in; NaN is missing."""

@@ -11,6 +11,7 @@ from xlstm_ts.anomaly.stages import Floats, Mask, Stage
 Policy = Literal["auto", "hold"]
 NONE, OPEN, DORMANT = 0, 1, 2
 SPIKE = 3  # readings in alarm that are no more than a spike
+WORSE = 1.0  # decades above the peak of an event that make another one of it
 BY_ERROR, BY_LEVEL, BY_STILLNESS = 0, 1, 2
 
 
@@ -68,7 +69,7 @@ class Event(NamedTuple):
 class EventMachine(Stage):
     """Opens an event at an alarm, and closes it after quiet readings.
 
-    An alarm in the cool-down after it opens it again. An event that is a level shift ends when the
+    An alarm in the cool-down after it opens it again, unless it is a decade above its peak. An event that is a level shift ends when the
     level is taken for the new normal: by itself (`policy="auto"`) or by `acknowledge`.
 
     Parameters
@@ -116,7 +117,7 @@ class EventMachine(Stage):
             self._alarm(row, evidence, causes)
         elif self.phase != NONE:
             near = evidence.score >= threshold - 1  # false of NaN
-            self.calm = self.calm if near else self.calm + 1
+            self.calm = 0 if near and self.phase == OPEN else self.calm + 1
             self._wait()
         rebases = self.phase == OPEN and self.policy == "auto" and self._is_due
         if rebases:
@@ -147,7 +148,8 @@ class EventMachine(Stage):
         return evidence.score >= threshold, level, bool(evidence.stuck.any())
 
     def _alarm(self, row: int, evidence: Evidence, causes: tuple[bool, bool, bool]) -> None:
-        if self.phase == NONE:
+        is_new = self.phase == DORMANT and evidence.score > self.peak + WORSE
+        if self.phase == NONE or is_new:
             self._begin(row)
         self.phase, self.calm, self.end = OPEN, 0, row
         self.alarms += 1

@@ -17,7 +17,7 @@ STEPS = (0.01, 0.03, 0.1, 0.25)  # decades that a crossing raises a threshold
 LOWEST, HIGHEST = -1.0, 4.0
 MOST_AT_ONCE = 0.5
 NARROWEST = 1e-3  # between two thresholds
-QUIET = 50  # readings below a threshold that end what counts as one event
+QUIET = (5, 50, 50, 50)  # readings below a threshold that end what counts as one event
 
 
 class RateFeedback(Stage):
@@ -34,7 +34,7 @@ class RateFeedback(Stage):
     def __init__(self) -> None:
         self.shifts = np.zeros(len(DECADES))
         self.starts = np.zeros(len(DECADES))  # of the event under way
-        self.quiet = np.full(len(DECADES), QUIET)
+        self.quiet = np.array(QUIET)
 
     def correct(self, surprise: float) -> float:
         """Return -log10 p as the feedback has it."""
@@ -50,12 +50,12 @@ class RateFeedback(Stage):
         """Take in a corrected score."""
         for j, decade in enumerate(DECADES):
             if corrected >= decade:
-                if self.quiet[j] >= QUIET:
+                if self.quiet[j] >= QUIET[j]:
                     self.starts[j] = self.shifts[j]
                 self.quiet[j] = 0
                 most = min(HIGHEST, self.starts[j] + MOST_AT_ONCE)
                 self.shifts[j] = max(self.shifts[j], min(most, self.shifts[j] + STEPS[j]))
             else:
-                self.quiet[j] = min(self.quiet[j] + 1, QUIET)
+                self.quiet[j] = min(self.quiet[j] + 1, QUIET[j])
                 lower = self.shifts[j] - STEPS[j] * 10**-decade
                 self.shifts[j] = max(LOWEST, lower)

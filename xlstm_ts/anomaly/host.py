@@ -23,13 +23,15 @@ from xlstm_ts.anomaly.evidence import ErrorScores, Scores
 from xlstm_ts.anomaly.slow import SlowChannel
 from xlstm_ts.anomaly.stages import Floats, Mask, Stage
 from xlstm_ts.anomaly.stuck import StuckRule
-from xlstm_ts.anomaly.tail import Tail
+from xlstm_ts.anomaly.tail import NEVER_LEARNT, Tail
 from xlstm_ts.anomaly.verdicts import Trace, Verdict, trace
 from xlstm_ts.anomaly.whitening import Innovation, Whitening
 from xlstm_ts.checks import check_integer, check_number
 from xlstm_ts.exceptions import SeriesError
 
-FEWEST = 20  # readings to learn a tail from
+FEWEST = 10  # readings to learn a tail from
+MOST_ODD = 0.5  # of training: beyond that it is no anomaly
+LEAVES = 3  # spans until the score of the stretch has forgotten a reading
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +45,7 @@ class HostConfig:
     forgetting : float
         Weight that the head gives a reading in units of that of the next one.
     half_life : float
-        After which a reading weighs half, in the running location and scale of errors and in the
-        guard.
+        After which a reading weighs half in the running location and scale of errors.
     span, slow_span : int
         Of the range score, and of the slow channel.
     warm_up : int
@@ -163,15 +164,15 @@ class AnomalyHost(Stage):
         """
         config = self.config
         values = np.array([one.value for one in innovations])
-        errors = np.array([one.error for one in innovations])
-        after = slice(config.warm_up, None)
-        self.scores.fit(errors[after], None if quantiles is None else quantiles[after])
-        raw = np.array([
-            self.aggregate.step(self.scores.step(*row))
-            for row in zip(errors[after], _rows(quantiles, len(errors))[after], strict=True)
-        ])  # fmt: skip
-        for tail, scores in zip((self.point, self.range), raw.T, strict=True):
-            tail.fit(scores)
+        errors = np.array([one.error for one in innovations])[config.warm_up :]
+        guesses = None if quantiles is None else quantiles[config.warm_up :]
+        raw = self._learn(errors, guesses)
+        surprises = np.array([self.point.surprise(now) for now in raw[:, 0].tolist()])
+        odd = surprises >= NEVER_LEARNT  # false of NaN
+        # Anomalies, and what they leave in the score of the stretch.
+        lasting = np.convolve(odd, np.ones(LEAVES * config.span))[: len(odd)] > 0
+        if 0 < lasting.mean() < MOST_ODD:
+            raw = self._learn(np.where(lasting[:, None], np.nan, errors), guesses)
         known = raw[~np.isnan(raw).any(1)].tolist()
         together = [self.point.surprise(now) + self.range.surprise(past) for now, past in known]
         self.joint.fit(np.array(together))
@@ -179,6 +180,16 @@ class AnomalyHost(Stage):
         self.stuck.fit(values)
         self._begin()
         return self
+
+    def _learn(self, errors: Floats, quantiles: Floats | None) -> Floats:
+        """Fit normal scores and the tails of both aggregates, `(T, 2)`, and return these."""
+        self.scores.fit(errors, quantiles)
+        self.aggregate = Aggregate(span=self.config.span)
+        rows = zip(errors, _rows(quantiles, len(errors)), strict=True)
+        raw = np.array([self.aggregate.step(self.scores.step(*row)) for row in rows])
+        self.point.fit(raw[:, 0])
+        self.range.fit(raw[:, 1])
+        return raw
 
     def fit(self, readings: Floats) -> AnomalyHost:
         """Fit without a model: the online head is the only forecast."""

@@ -33,7 +33,7 @@ class Stage:
             if isinstance(value, Stage):
                 state |= {f"{name}/{inner}": array for inner, array in value.state_dict().items()}
             else:
-                state[name] = np.array(value)
+                state[name] = np.atleast_1d(np.array(value))
         return state
 
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
@@ -66,4 +66,4 @@ class Stage:
             elif isinstance(value, np.ndarray):
                 setattr(self, name, np.array(state[name], value.dtype))
             else:  # numbers of Python are several times faster one by one than those of numpy
-                setattr(self, name, type(value)(state[name]))
+                setattr(self, name, type(value)(state[name].item()))

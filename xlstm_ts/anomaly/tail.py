@@ -13,6 +13,7 @@ import math
 import numpy as np
 
 from xlstm_ts.anomaly.stages import Floats, Stage
+from xlstm_ts.exceptions import SeriesError
 
 BULK = (0.5, 0.8, 0.95)  # quantiles; the tail begins at the last
 PEAKS = 400
@@ -49,17 +50,18 @@ class Tail(Stage):
     def fit(self, scores: Floats) -> None:
         """Learn from scores `(T,)` of normal operation; NaN is missing."""
         known = scores[np.isfinite(scores)]
+        if not len(known):
+            raise SeriesError("There is no score to learn a tail from: all are missing.")
         knots = np.array([known.min(), *np.quantile(known, BULK)])
         # Knots that touch, of a score that hardly varies, would divide by nothing.
         self.knots = knots + 1e-9 * max(1.0, abs(knots[-1])) * np.arange(4)
         above = known[known > self.knots[-1]] - self.knots[-1]
         self.rate = max(len(above), 1) / len(known)
-        for _ in range(5):  # anomalies in training would make a tail of their own
-            self.shape, self.size = _fit_pareto(above)
-            kept = above[np.array([self._beyond(one) < NEVER_LEARNT for one in above], bool)]
-            if len(kept) == len(above):
-                break
-            above = kept
+        # Anomalies in training would make a tail of their own: those far off what the lower part of
+        # the tail tells are left out.
+        self.shape, self.size = _fit_quartiles(above)
+        above = above[np.array([self._beyond(one) < NEVER_LEARNT for one in above.tolist()], bool)]
+        self.shape, self.size = _fit_pareto(above)
         last = above[-PEAKS:]
         self.peaks[: len(last)], self.count = last, len(last)
 
@@ -92,6 +94,15 @@ class Tail(Stage):
         if self.shape > 1e-6:
             ratio = math.log1p(self.shape * ratio) / self.shape
         return -math.log10(self.rate) + ratio / math.log(10)
+
+
+def _fit_quartiles(excesses: Floats) -> tuple[float, float]:
+    """Return shape and scale by two quartiles (J. Pickands, 1975), whatever lies above them."""
+    if len(excesses) < FEWEST:
+        return 0.0, float(excesses.mean()) if len(excesses) else 1.0
+    half, most = np.quantile(excesses, (0.5, 0.75)).tolist()
+    shape = min(max(math.log2(max(most - half, half) / half), 0.0), LARGEST_SHAPE)
+    return shape, half * (shape / (2**shape - 1) if shape > 0 else 1 / math.log(2))
 
 
 def _fit_pareto(excesses: Floats) -> tuple[float, float]:

@@ -66,18 +66,17 @@ class Whitening(Stage):
         changes = np.diff((readings - self.center) / self.spread, axis=0)
         changes = np.where(np.isnan(changes).all(0), 0.0, changes)
         usual = 1.5 * np.sqrt(np.nanmedian(changes**2, 0))  # a quartile of a normal distribution
-        nothing, one = np.zeros(channels), np.ones(channels)
+        nothing = np.zeros(channels)
         self.gap = nothing.copy()
-        self.guard = InputGuard(nothing, one, half_life=half_life)
+        self.guard = InputGuard(channels)
         self.head = OnlineHead(channels, n_lags=n_lags, forgetting=forgetting)
         self.correction = Correction(nothing, np.maximum(usual, SMALLEST), half_life=half_life)
 
     def step(self, reading: Floats) -> Innovation:
         """Take a raw reading `(C,)`."""
         value = (reading - self.center) / self.spread
-        guarded = self.guard.step(value)
         forecast, scale = self.head.forecast(), self.correction.scale
-        self.head.update(guarded, forecast, scale)
+        self.head.update(self.guard.step(value, forecast, scale), forecast, scale)
         location = self.correction.location
         there, gap = is_there(value), self.gap
         self.gap = np.where(there, 0.0, gap + 1)

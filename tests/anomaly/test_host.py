@@ -1,0 +1,235 @@
+"""The promises of the chain: rates, causality, and what happens in real life."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.typing import NDArray
+
+from xlstm_ts.anomaly import AnomalyHost, HostConfig, Trace
+from xlstm_ts.exceptions import SeriesError, StreamError
+
+Floats = NDArray[np.float64]
+SPREAD = 1 / 0.6  # of an autoregression with a memory of 0.8
+
+
+def autoregression(noise: Floats, memory: float = 0.8) -> Floats:
+    readings = np.zeros_like(noise)
+    for before, now, shock in zip(readings, readings[1:], noise[1:], strict=False):
+        now[:] = memory * before + shock
+    return readings
+
+
+def clean(length: int = 5000, *, channels: int = 3, seed: int = 0) -> Floats:
+    noise = np.random.default_rng(seed).standard_normal((length, channels))
+    return 50 + autoregression(noise)
+
+
+@pytest.fixture(scope="module")
+def fitted() -> AnomalyHost:
+    return AnomalyHost(HostConfig(), alpha=1e-5).fit(clean())
+
+
+def judge(host: AnomalyHost, readings: Floats, **options: object) -> Trace:
+    host = host.fresh()
+    host.config = HostConfig(**options)
+    host._begin()
+    return host.run(readings)
+
+
+def generated_streams() -> list[Floats]:
+    rng, streams = np.random.default_rng(1), []
+    for _ in range(3):
+        noise = rng.standard_normal((8000, 1))
+        season = 3 * np.sin(np.arange(8000) * 2 * np.pi / 48)[:, None]
+        volatility = np.exp(autoregression(0.1 * rng.standard_normal((8000, 1)), 0.98))
+        streams += [
+            autoregression(noise, 0.95),
+            season + autoregression(rng.standard_normal((8000, 1)), 0.6),
+            autoregression(rng.standard_t(3, (8000, 1)), 0.7),
+            autoregression(volatility * rng.standard_normal((8000, 1)), 0.7),
+        ]
+    return streams
+
+
+def real_streams(data_home: Path) -> list[Floats]:
+    table = pd.read_csv(data_home / "skab/anomaly-free/anomaly-free.csv", sep=";")
+    servers = [np.load(data_home / f"asd/omi-{number}.npz")["train"] for number in range(1, 7)]
+    return [table.iloc[:, 1:9].to_numpy(float), *(server.astype(float) for server in servers)]
+
+
+@pytest.mark.parametrize("kind", ["generated", "real"])
+def test_false_alarms_keep_their_rate(kind: str, request: pytest.FixtureRequest) -> None:
+    if kind == "generated":
+        streams = generated_streams()
+    else:
+        streams = real_streams(request.getfixturevalue("data_home"))
+    scores, events = [], 0
+    for readings in streams:
+        start = len(readings) // 4
+        trace = AnomalyHost(HostConfig(), alpha=1e-3).fit(readings[:start]).run(readings[start:])
+        scores.append(trace.scores[100:])
+        events += len(trace.events)
+    joined = np.concatenate(scores)
+    rates = [(joined >= decades).mean() * 10**decades for decades in (2, 3, 4)]
+    assert 0.5 <= rates[0] <= 1.5
+    assert 0.5 <= rates[1] <= 2
+    assert rates[2] <= 4
+    assert 0.4 <= np.median([(one >= 3).mean() for one in scores]) * 1e3 <= 2
+    assert events <= 1.5 * 1e-3 * len(joined)
+
+
+def test_nothing_looks_ahead(fitted: AnomalyHost) -> None:
+    readings = clean(1200, seed=1)
+    readings[np.random.default_rng(0).random(readings.shape) < 0.05] = np.nan
+    whole = fitted.fresh().run(readings)
+    for cut in (1, 101, 500, 937):
+        changed = readings.copy()
+        changed[cut:] = 1000
+        part = fitted.fresh().run(changed)
+        for name in ("scores", "point_scores", "range_scores", "slow_scores", "z", "expected"):
+            before, after = getattr(whole, name)[:cut], getattr(part, name)[:cut]
+            assert np.array_equal(before, after, equal_nan=True), name
+
+
+def test_a_batch_is_its_steps_and_goes_on_after_a_restart(fitted: AnomalyHost) -> None:
+    readings = clean(900, seed=2)
+    readings[400] += 30
+    readings[500:560] = np.nan
+    whole = fitted.fresh().run(readings)
+    host, verdicts = fitted.fresh(), []
+    for count, reading in enumerate(readings):
+        if count in (50, 401, 530):  # in the warm-up, in an event, in a gap
+            state, host = host.state_dict(), fitted.fresh()
+            host.load_state_dict(state)
+        verdicts.append(host.step(reading))
+    assert [verdict.score for verdict in verdicts] == whole.scores.tolist()
+    assert [verdict.status for verdict in verdicts] == whole.statuses
+    assert verdicts[-1].event is None
+    with pytest.raises(StreamError, match="of another detector: it differs in"):
+        host.load_state_dict(AnomalyHost(HostConfig()).fit(clean(300, channels=2)).state_dict())
+
+
+def test_the_state_does_not_grow(fitted: AnomalyHost) -> None:
+    host = fitted.fresh()
+    host.run(clean(200))
+    before = sum(array.nbytes for array in host.state_dict().values())
+    host.run(clean(2000))
+    assert sum(array.nbytes for array in host.state_dict().values()) == before
+
+
+def test_one_glitch_is_one_event(fitted: AnomalyHost) -> None:
+    readings = clean(2000, seed=3)
+    usual = fitted.fresh().run(readings)
+    readings[1000, 1] += 100 * SPREAD
+    trace = fitted.fresh().run(readings)
+    (event,) = trace.events
+    assert (event.start, event.kind, int(event.shares.argmax())) == (1000, "spike", 1)
+    assert event.shares[1] > 0.5
+    assert trace.contributions[1000].argmax() == 1
+    assert not trace.alarms[1020:].any()
+    later = slice(1020, 1220)
+    assert np.abs(trace.scores[later] - usual.scores[later]).max() < 0.5
+
+
+def test_a_level_shift_is_one_event_and_then_normal(fitted: AnomalyHost) -> None:
+    readings = clean(5000, seed=4)
+    readings[1000:, 2] += 6 * SPREAD
+    trace = judge(fitted, readings, policy="auto")
+    (event,) = trace.events
+    assert (event.kind, event.is_open, int(event.shares.argmax())) == ("level_shift", False, 2)
+    assert 1000 <= event.start < 1010
+    assert event.end < 1300
+    assert trace.alarms[1000 + 5 * 500 :].mean() <= 0.01
+
+
+def test_a_held_level_shift_waits_for_acknowledgement(fitted: AnomalyHost) -> None:
+    readings = clean(2500, seed=4)
+    readings[1000:, 2] += 6 * SPREAD
+    host = fitted.fresh()
+    host.config = HostConfig(policy="hold")
+    host._begin()
+    first = host.run(readings[:2000])
+    assert [(event.kind, event.is_open) for event in first.events] == [("level_shift", True)]
+    host.acknowledge()
+    rest = host.run(readings[2000:])
+    assert not rest.alarms[20:].any()
+
+
+def test_a_slow_drift_is_seen(fitted: AnomalyHost) -> None:
+    readings = clean(2500, seed=5)
+    readings[1000:, 0] += np.minimum(np.arange(1500) / 400, 1) * 6 * SPREAD
+    kinds = {event.kind for event in fitted.fresh().run(readings).events}
+    assert kinds <= {"drift", "level_shift"}
+    assert kinds
+
+
+def test_a_stuck_sensor_is_named(fitted: AnomalyHost) -> None:
+    readings = clean(1500, seed=6)
+    readings[1000:1200, 2] = readings[1000, 2]
+    trace = fitted.fresh().run(readings)
+    (event,) = trace.events
+    assert (event.kind, event.shares.tolist()) == ("stuck", [0, 0, 1])
+    assert event.start <= 1000 + fitted.stuck.longest[2] + 2
+    assert trace.statuses[1100] == "stuck"
+
+
+def test_missing_readings_never_alarm(fitted: AnomalyHost) -> None:
+    readings = clean(3000, seed=7)
+    usual = fitted.fresh().run(readings)
+    gaps = np.random.default_rng(0).random(readings.shape) < 0.05
+    readings[gaps] = np.nan
+    readings[1500:1800] = np.nan
+    readings[1800:] += 3 * SPREAD  # what has moved meanwhile
+    trace = fitted.fresh().run(readings)
+    missing = np.isnan(readings).all(1)
+    assert not trace.alarms[missing].any()
+    assert {trace.statuses[row] for row in np.flatnonzero(missing)} == {"missing"}
+    assert trace.statuses[1800] == "warm-up"
+    assert np.isfinite(trace.scores).all()
+    assert len([event for event in trace.events if event.start >= 1500]) <= 1
+    assert (trace.scores[:1500] >= 2).sum() <= 2 * (usual.scores[:1500] >= 2).sum() + 5
+
+
+def test_no_alarm_in_the_warm_up(fitted: AnomalyHost) -> None:
+    trace = fitted.fresh().run(clean(150, seed=8) + 20 * (np.arange(150) < 90)[:, None])
+    assert set(trace.statuses[:100]) == {"warm-up"}
+    assert not trace.scores[:100].any()
+
+
+def test_anomalies_in_training_do_not_blind() -> None:
+    readings = clean()
+    for start in (1000, 2000, 3000):
+        readings[start : start + 3] += 50 * SPREAD
+    host = AnomalyHost(HostConfig(), alpha=1e-4).fit(readings)
+    stream = clean(1000, seed=9)
+    stream[700] += 12
+    assert [event.start for event in host.fresh().run(stream).events] == [700]
+
+
+def test_attribution_on_servers(data_home: Path) -> None:
+    first = 0
+    for number in (1, 2):
+        data = np.load(data_home / f"asd/omi-{number}.npz")
+        trace = AnomalyHost(HostConfig()).fit(data["train"].astype(float)).fresh()
+        z = np.log1p(np.abs(trace.run(data["test"].astype(float)).z))
+        lines = (data_home / f"asd/omi-{number}_interpretation.txt").read_text().split()
+        hits = []
+        for line in lines:
+            rows, channels = line.split(":")
+            start, end = (int(part) for part in rows.split("-"))
+            named = {int(channel) - 1 for channel in channels.split(",")}
+            hits.append(int(np.nanmean(z[start : end + 1], 0).argmax()) in named)
+        first += np.mean(hits) / 2
+    # Two of the servers; over six `benchmarks/anomaly.py` asks for 0.86.
+    assert first >= 0.8
+
+
+def test_too_few_readings_and_bad_fields_are_refused() -> None:
+    with pytest.raises(SeriesError, match=r"at least 110 readings .* got 100"):
+        AnomalyHost(HostConfig()).fit(clean(100))
+    with pytest.raises(ValueError, match="`policy` must be 'auto' or 'hold'"):
+        HostConfig(policy="never")
+    with pytest.raises(ValueError, match="`forgetting`"):
+        HostConfig(forgetting=1.5)

@@ -1,0 +1,198 @@
+"""Each stage of the chain alone."""
+
+import math
+
+import numpy as np
+import pytest
+
+from xlstm_ts.anomaly import calibrate_scores
+from xlstm_ts.anomaly.budgets import find_alpha
+from xlstm_ts.anomaly.calibration import Calibrator
+from xlstm_ts.anomaly.events import EventMachine, Evidence
+from xlstm_ts.anomaly.feedback import RateFeedback
+from xlstm_ts.anomaly.guard import CLIP, InputGuard
+from xlstm_ts.anomaly.head import OnlineHead
+from xlstm_ts.anomaly.readings import read_one
+from xlstm_ts.anomaly.stuck import StuckRule
+from xlstm_ts.anomaly.surprise import fit_student, normal_score
+from xlstm_ts.anomaly.tail import Tail
+from xlstm_ts.exceptions import StreamError
+
+ONE = np.ones(1)
+
+
+def test_guard_cuts_a_glitch_and_lets_a_level_pass() -> None:
+    guard = InputGuard(1)
+
+    def step(reading: float) -> float:
+        return guard.step(reading * ONE, ONE, 2 * ONE).item()
+
+    most = 1 + 2 * CLIP
+    assert [step(reading) for reading in (-100, 3)] == [1 - 2 * CLIP, 3]
+    assert [step(100) for _ in range(4)] == [most, most, 100, 100]
+    assert math.isnan(step(math.nan))
+    assert step(100) == 100
+
+
+def test_head_learns_an_autoregression_and_stays_bounded() -> None:
+    rng = np.random.default_rng(0)
+    head, last, before = OnlineHead(1, n_lags=2, forgetting=0.999), 0.0, 0.0
+    for _ in range(3000):
+        last, before = 0.5 * last + 0.3 * before + 0.1 * rng.standard_normal(), last
+        head.update(last * ONE, head.forecast(), 0.1 * ONE)
+    assert head.weights[0] == pytest.approx([0, 0.5, 0.3], abs=0.1)
+    for _ in range(50_000):  # a constant tells nothing of most weights
+        head.update(last * ONE, head.forecast(), 0.1 * ONE)
+    assert np.isfinite(head.doubt).all()
+    assert np.abs(head.doubt).max() < 1000
+
+
+@pytest.mark.parametrize("degrees", [2, 3, 5, 30])
+def test_normal_scores_are_those_of_the_distribution(degrees: int) -> None:
+    stats = pytest.importorskip("scipy.stats")
+    errors = np.array([-20.0, -4.0, -1.0, 0.0, 0.5, 2.0, 8.0])
+    scores = normal_score(errors[:, None], degrees=degrees * ONE, scale=2 * ONE)[:, 0]
+    right = stats.norm.ppf(stats.t.cdf(errors / 2, degrees)).clip(-7, 7)
+    assert scores == pytest.approx(right, rel=0.06, abs=0.02)
+
+
+def test_student_is_found() -> None:
+    errors = np.random.default_rng(0).standard_t(4, (20_000, 1))
+    errors[:50] = np.nan
+    degrees, scale = fit_student(errors / 1.5)
+    assert degrees.item() in (3, 4, 5)
+    assert scale.item() == pytest.approx(1 / 1.5, rel=0.1)
+
+
+def test_tail_tells_exponential_probabilities() -> None:
+    rng = np.random.default_rng(0)
+    tail = Tail()
+    tail.fit(rng.exponential(size=8000))
+    # p = exp(-score): in the bulk and far beyond what was seen.
+    for score in (0.7, 2.0, 4.0, 7.0, 14.0):
+        assert tail.surprise(score) == pytest.approx(score / math.log(10), rel=0.2)
+    scores = np.linspace(-1, 30, 500)
+    assert (np.diff([tail.surprise(score) for score in scores.tolist()]) >= 0).all()
+
+
+def test_anomalies_in_training_do_not_make_the_tail() -> None:
+    scores = np.random.default_rng(0).exponential(size=8000)
+    scores[4000:4020] = 500
+    tail = Tail()
+    tail.fit(scores)
+    assert tail.surprise(20.0) > 4
+
+
+def test_feedback_keeps_rates_and_does_not_yield_to_one_event() -> None:
+    rng, feedback = np.random.default_rng(0), RateFeedback()
+    # Surprises that come four times as often as they say.
+    scores = -np.log10(rng.random(40_000)) + math.log10(4)
+    crossed = np.zeros(3)
+    for j, score in enumerate(scores.tolist()):
+        corrected = feedback.correct(score)
+        feedback.update(corrected)
+        if j >= 10_000:
+            crossed += corrected >= np.array([1, 2, 3])
+    assert crossed / 30_000 / [1e-1, 1e-2, 1e-3] == pytest.approx([1, 1, 1], abs=0.3)
+    before = feedback.shifts.copy()
+    for _ in range(5000):
+        feedback.update(feedback.correct(9.0))
+    assert (feedback.shifts <= before + 0.6).all()
+
+
+def test_stuck_after_its_run_and_never_by_design() -> None:
+    rng = np.random.default_rng(0)
+    readings = rng.standard_normal((500, 3))
+    readings[:, 1] = 5.0  # constant by design
+    readings[:, 2] = np.repeat(readings[:100, 2], 5)  # reported every fifth time
+    rule = StuckRule(3)
+    rule.fit(readings)
+    rule.reset()
+    stuck = [rule.step(np.ones(3)).tolist() for _ in range(20)]
+    assert [row.index(True) if any(row) else None for row in stuck][:10] == [None] * 7 + [0] * 3
+    assert stuck[16] == [True, False, True]
+    assert not any(row[1] for row in stuck)
+    assert not stuck[14][2]
+
+
+def evidence(score: float = 0.0, slow: float = 0.0) -> Evidence:
+    return Evidence(score, np.array([score, 0.1]), np.array([0.0, slow]), np.array([False, False]))
+
+
+def run(machine: EventMachine, scores: list[float], slow: float = 0.0) -> list[bool]:
+    steps = [machine.step(evidence(score, slow), threshold=3) for score in scores]
+    return [event is not None and event.is_open for event, _ in steps]
+
+
+def test_one_cause_is_one_event() -> None:
+    machine = EventMachine(2, quiet=3, cooldown=5, n_rebase=4, policy="auto")
+    assert run(machine, [0, 5, 0, 2.5, 0, 0, 0]) == [False, *[True] * 5, False]
+    # In the cool-down the same event opens again; after it another begins.
+    assert run(machine, [0, 4, 0, 0, 0]) == [False, True, True, True, False]
+    assert machine.event[:6] == (0, 1, 8, 5.0, 1, "spike")
+    assert machine.event.shares[0] > 0.9
+    run(machine, [0] * 5 + [4])
+    assert machine.event.number == 1
+
+
+def test_a_level_shift_ends_by_itself_or_is_held() -> None:
+    machines = {
+        policy: EventMachine(2, quiet=3, cooldown=5, n_rebase=4, policy=policy)
+        for policy in ("auto", "hold")
+    }
+    for machine in machines.values():
+        run(machine, [5.0])
+    assert run(machines["auto"], [0] * 4, slow=2.0) == [True, True, True, False]
+    assert all(run(machines["hold"], [0] * 40, slow=2.0))
+    assert all(run(machines["hold"], [0] * 40))
+    for machine in machines.values():
+        assert machine.event.kind == "level_shift"
+        assert machine.event.shares.tolist() == [0, 1]
+    assert machines["hold"].acknowledge()
+    assert not any(run(machines["hold"], [0] * 10))
+
+
+def test_missing_scores_change_nothing() -> None:
+    calibrator = Calibrator()
+    calibrator.fit(np.random.default_rng(0).exponential(size=500))
+    before = calibrator.state_dict()
+    assert math.isnan(calibrator.step(math.nan))
+    after = calibrator.state_dict()
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
+def test_any_score_can_be_calibrated() -> None:
+    scores = np.random.default_rng(0).exponential(size=6000)
+    scores[4000:4003] = 40
+    scores[5000] = np.nan
+    found = calibrate_scores(scores, n_train=2000, alpha=1e-4)
+    assert [event.start for event in found.events] == [4000]
+    assert found.events[0].kind == "spike"
+    assert found.scores[5000] == 0
+    assert not found.alarms[:2000].any()
+
+
+def test_budgets() -> None:
+    assert find_alpha(alarms_per_day=2, seconds=864) == pytest.approx(0.02)
+    assert find_alpha(alpha=1e-3) == find_alpha(contamination=1e-3) == 1e-3
+    assert find_alpha() == 1e-4
+    assert find_alpha(seconds=60) == pytest.approx(1 / 1440)
+    assert find_alpha(seconds=3600) == 1e-2
+    with pytest.raises(ValueError, match=r"one budget, got `alarms_per_day`, `alpha`"):
+        find_alpha(alarms_per_day=1, alpha=0.1)
+    with pytest.raises(ValueError, match="needs readings with times"):
+        find_alpha(alarms_per_day=1)
+    for bad in ({"alpha": 0}, {"contamination": 0.6}, {"alarms_per_day": 90, "seconds": 864}):
+        with pytest.raises(ValueError, match="must be a share"):
+            find_alpha(**bad)
+
+
+def test_readings_of_a_stream_are_checked() -> None:
+    assert read_one(3, 1).tolist() == [3.0]
+    for bad, message in (
+        ("a", "must be numbers"),
+        ([1, 2], "has 1 channels"),
+        (np.inf, "infinity"),
+    ):
+        with pytest.raises(StreamError, match=message):
+            read_one(bad, 1)

@@ -1,0 +1,206 @@
+"""The detector as a user has it."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.estimator_checks import check_estimator
+
+from xlstm_ts import XLSTMAnomalyDetector
+from xlstm_ts.anomaly import Verdict
+from xlstm_ts.datasets.synthetic import make_sensor_stream
+from xlstm_ts.exceptions import ExportError, SeriesError, StreamError
+from xlstm_ts.export.detectors import export_detector
+from xlstm_ts.streaming import StreamModel
+from xlstm_ts.streaming.detectors import DetectorModel
+
+
+@pytest.fixture(scope="module")
+def readings() -> pd.DataFrame:
+    stream = make_sensor_stream(1800, n_faults=0, freq="15min", random_state=0)
+    readings = stream.clean.iloc[:, :3].copy()
+    readings.iloc[1500, 1] += 100  # in the middle of the second half
+    readings.iloc[1600:1610] = np.nan
+    return readings
+
+
+@pytest.fixture(scope="module")
+def detector(readings: pd.DataFrame) -> XLSTMAnomalyDetector:
+    new = XLSTMAnomalyDetector(
+        alarms_per_day=0.05, d_model=8, n_heads=2, context_length=32, max_steps=20, random_state=0
+    )
+    return new.fit(readings.iloc[:1200])
+
+
+@pytest.fixture(scope="module")
+def path(detector: XLSTMAnomalyDetector, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("detector") / "detector.onnx"
+    export_detector(detector, path)
+    return path
+
+
+def test_signs_are_those_of_scikit_learn(
+    detector: XLSTMAnomalyDetector, readings: pd.DataFrame
+) -> None:
+    later = readings.iloc[1200:]
+    scores = detector.score_samples(later)
+    assert scores.argmin() in (300, 301)
+    assert (scores <= 0).all()
+    assert np.array_equal(detector.anomaly_score(later), -scores)
+    assert np.array_equal(detector.decision_function(later), scores - detector.offset_)
+    predicted = detector.predict(later)
+    assert predicted[300] == -1
+    assert np.array_equal(predicted == -1, scores < detector.offset_)
+    assert detector.anomaly_score(later, kind="point").argmax() == 300
+    with pytest.raises(ValueError, match="`kind` must be one of joint, point, range, slow"):
+        detector.anomaly_score(later, kind="best")
+
+
+def test_events_by_time_with_their_channels(
+    detector: XLSTMAnomalyDetector, readings: pd.DataFrame
+) -> None:
+    events = detector.detect_events(readings.iloc[1200:])
+    event = events[events["start"] == readings.index[1500]].iloc[0]
+    assert event["kind"] == "spike"
+    assert event["channels"][0] == "motor_current_A"
+    explained = detector.explain(event)
+    assert explained.index[0] == "motor_current_A"
+    assert explained["share"].sum() == pytest.approx(1)
+    first = explained.iloc[0]
+    assert first["reading"] == readings.iloc[1500, 1]
+    assert abs(first["expected"] - (first["reading"] - 100)) < 20
+    with pytest.raises(ValueError, match="a row of `detect_events`"):
+        detector.explain(3)
+
+
+def test_budget_changes_without_a_fit(
+    detector: XLSTMAnomalyDetector, readings: pd.DataFrame
+) -> None:
+    scores = detector.score_samples(readings)
+    assert detector.alpha_ == pytest.approx(0.05 / 96)
+    try:
+        assert detector.set_budget(alpha=0.3).alpha_ == 0.3
+        assert np.array_equal(detector.score_samples(readings), scores)
+        assert (detector.predict(readings) == -1).sum() == (scores < np.log10(0.3)).sum() > 0
+        with pytest.raises(ValueError, match="one budget"):
+            detector.set_budget(alpha=0.1, contamination=0.1)
+        assert (detector.alpha_, detector.alpha) == (0.3, 0.3)
+    finally:
+        detector.set_budget(alarms_per_day=0.05)
+
+
+def test_batch_stream_and_graph_say_the_same(
+    detector: XLSTMAnomalyDetector, readings: pd.DataFrame, path: Path
+) -> None:
+    later = readings.iloc[1200:]
+    trace = detector.trace(later)
+    for stream in (detector.stream(), DetectorModel(path).create_stream()):
+        verdicts = [stream.step(reading) for reading in later.to_numpy()]
+        assert isinstance(verdicts[0], Verdict)
+        for field, expected in zip(("score", "range_score", "slow_score"), (0, 2, 3), strict=True):
+            given = np.array([getattr(verdict, field) for verdict in verdicts])
+            assert np.abs(given - trace[expected]).max() <= 1e-4
+        assert [verdict.status for verdict in verdicts] == trace.statuses
+        events = {one.event.number: one.event for one in verdicts if one.event is not None}
+        assert [(one.start, one.end, one.kind) for one in events.values()] == [
+            (one.start, one.end, one.kind) for one in trace.events
+        ]
+
+
+def test_a_stream_goes_on_after_a_restart(
+    readings: pd.DataFrame, path: Path, tmp_path: Path
+) -> None:
+    model, later = DetectorModel(path), readings.iloc[1200:].to_numpy()
+    whole, stream = model.create_stream(), model.create_stream()
+    for reading in later[:302]:
+        whole.step(reading)
+        stream.step(reading)
+    stream.snapshot(tmp_path / "snapshot", offset=302)
+    again = DetectorModel(path).create_stream()
+    assert again.restore(tmp_path / "snapshot") == 302
+    for reading in later[302:]:
+        one, other = whole.step(reading), again.step(reading)
+        assert (one.score, one.range_score, one.status) == (
+            other.score, other.range_score, other.status,
+        )  # fmt: skip
+    with pytest.raises(StreamError, match="has 3 channels"):
+        again.step([1.0, 2.0])
+
+
+def test_a_file_keeps_everything(
+    detector: XLSTMAnomalyDetector, readings: pd.DataFrame, tmp_path: Path
+) -> None:
+    detector.save(tmp_path / "detector")
+    loaded = XLSTMAnomalyDetector.load(tmp_path / "detector")
+    assert loaded.get_params() == detector.get_params()
+    assert (loaded.offset_, loaded.channels_) == (detector.offset_, detector.channels_)
+    later = readings.iloc[1200:]
+    assert np.array_equal(loaded.score_samples(later), detector.score_samples(later))
+    assert loaded.set_budget(alarms_per_day=2).alpha_ == pytest.approx(2 / 96)
+    (tmp_path / "other").write_bytes(b"no detector")
+    with pytest.raises(SeriesError, match="is not a saved detector"):
+        XLSTMAnomalyDetector.load(tmp_path / "other")
+
+
+def test_without_a_model(readings: pd.DataFrame, tmp_path: Path) -> None:
+    alone = XLSTMAnomalyDetector(use_model=False).fit(readings.iloc[:1200])
+    later = readings.iloc[1200:]
+    scores = alone.score_samples(later)
+    assert scores.argmin() in (300, 301)
+    stream = alone.stream()
+    assert [-stream.step(reading).score for reading in later.to_numpy()] == scores.tolist()
+    alone.save(tmp_path / "detector")
+    loaded = XLSTMAnomalyDetector.load(tmp_path / "detector")
+    assert np.array_equal(loaded.score_samples(later), scores)
+    with pytest.raises(ExportError, match="no graph to export"):
+        export_detector(alone, tmp_path / "model.onnx")
+
+
+def test_what_cannot_be_used_is_refused(
+    detector: XLSTMAnomalyDetector, readings: pd.DataFrame, graph_path: Path
+) -> None:
+    with pytest.raises(NotFittedError):
+        clone(detector).predict(readings)
+    with pytest.raises(SeriesError, match="holds 2 series"):
+        XLSTMAnomalyDetector().fit(np.zeros((2, 300, 1)))
+    with pytest.raises(ValueError, match="needs readings with times"):
+        XLSTMAnomalyDetector(alarms_per_day=1).fit(readings.to_numpy())
+    with pytest.raises(SeriesError):
+        detector.predict(readings.iloc[:, :2])
+    with pytest.raises(StreamError, match="a forecaster and no detector"):
+        DetectorModel(graph_path)
+    assert StreamModel(graph_path)
+
+
+A_SERIES = "rows are readings in the order of time: what one is worth follows from those before it"
+OWN_WORDS = "refused as the check wants, but in words about series, channels and readings"
+RARE = "a budget of one reading in 10,000 finds nothing in a few hundred of noise"
+EXPECTED = {
+    "check_outliers_train": RARE,
+    "check_outliers_fit_predict": RARE,
+    "check_fit1d": "one axis is a series of one channel",
+    "check_n_features_in": "a series has channels, and `channels_` names them",
+    "check_n_features_in_after_fitting": "a series has channels, and `channels_` names them",
+    "check_dtype_object": "numbers held as objects are refused, with the cure: no guess at text",
+    "check_complex_data": OWN_WORDS,
+    "check_estimators_empty_data_messages": OWN_WORDS,
+    "check_fit2d_1sample": OWN_WORDS,
+    "check_fit2d_predict1d": OWN_WORDS,
+    "check_methods_sample_order_invariance": A_SERIES,
+    "check_methods_subset_invariance": A_SERIES,
+}
+
+
+# The checks bring series with gaps and of constants on purpose.
+@pytest.mark.filterwarnings("ignore")
+def test_keeps_the_contract_of_scikit_learn() -> None:
+    small = XLSTMAnomalyDetector(
+        d_model=4, n_heads=1, context_length=4, max_steps=2, warm_up=0, n_lags=2, random_state=0
+    )
+    results = check_estimator(small, expected_failed_checks=EXPECTED, on_fail=None, on_skip=None)
+    failed = {one["check_name"]: one["exception"] for one in results if one["status"] == "failed"}
+    assert failed == {}
+    assert {one["check_name"] for one in results if one["status"] == "xfail"} == set(EXPECTED)
