@@ -17,7 +17,7 @@ from xlstm_ts.export.contract import DETECTOR_KEY
 from xlstm_ts.export.onnx import export_onnx
 from xlstm_ts.export.parity import Parity
 from xlstm_ts.files import atomic_path
-from xlstm_ts.steps import fixed_step
+from xlstm_ts.steps import step_seconds
 from xlstm_ts.streaming.detectors import DetectorModel
 
 if TYPE_CHECKING:
@@ -56,8 +56,7 @@ def export_detector(detector: XLSTMAnomalyDetector, path: str | os.PathLike[str]
         raise ExportError(
             "A detector with `use_model=False` has no graph to export; keep it with `save`."
         )
-    step = fixed_step(getattr(detector.known_.longest.index, "freq", None))
-    record = write_record(detector.host_, seconds=None if step is None else step.total_seconds())
+    record = write_record(detector.host_, seconds=step_seconds(detector.known_.longest.index))
     with atomic_path(Path(path)) as temporary:
         parity = export_onnx(detector.forecaster_, temporary)
         graph = onnx.load(temporary)

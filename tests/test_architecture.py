@@ -100,6 +100,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "xlstm_ts.axes": ({"xlstm_ts.steps"}, {"pandas", "matplotlib"}),
     "xlstm_ts.plotting": ({"xlstm_ts.axes", "xlstm_ts.frames"}, {"pandas", "sklearn"}),
     "xlstm_ts.diagnostics": ({"xlstm_ts.axes"}, {"pandas"}),
+    "xlstm_ts.anomaly_plots": ({"xlstm_ts.axes"}, {"pandas"}),
     "xlstm_ts.residuals": ({"xlstm_ts.axes"}, {"pandas"}),
     "xlstm_ts.persistence": (
         {
@@ -315,7 +316,7 @@ def test_files_stay_readable() -> None:
 
 
 def test_public_names_load_on_use() -> None:
-    displays = ["BacktestDisplay", "ForecastDisplay", "ResidualsDisplay"]
+    displays = ["AnomalyDisplay", "BacktestDisplay", "ForecastDisplay", "ResidualsDisplay"]
     estimators = ["XLSTMAnomalyDetector", "XLSTMForecaster", "XLSTMRegressor"]
     assert xlstm_ts.__all__ == [*displays, *estimators, "__version__", "backtest"]
     for name in xlstm_ts.__all__:

@@ -9,7 +9,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.estimator_checks import check_estimator
 
-from xlstm_ts import XLSTMAnomalyDetector
+from xlstm_ts import AnomalyDisplay, XLSTMAnomalyDetector
 from xlstm_ts.anomaly import Verdict
 from xlstm_ts.datasets.synthetic import make_sensor_stream
 from xlstm_ts.exceptions import ExportError, SeriesError, StreamError
@@ -204,3 +204,21 @@ def test_keeps_the_contract_of_scikit_learn() -> None:
     failed = {one["check_name"]: one["exception"] for one in results if one["status"] == "failed"}
     assert failed == {}
     assert {one["check_name"] for one in results if one["status"] == "xfail"} == set(EXPECTED)
+
+
+def test_a_picture_of_it(detector: XLSTMAnomalyDetector, readings: pd.DataFrame) -> None:
+    pytest.importorskip("matplotlib")
+    display = AnomalyDisplay.from_estimator(detector, readings.iloc[1200:])
+    signal, score, shares = display.axes_
+    assert signal.get_ylabel() == "motor_current_A"
+    assert len(signal.patches) == len(display.trace.events) > 0
+    assert score.lines[0].get_ydata() == pytest.approx(display.trace.scores)
+    assert score.lines[1].get_ydata()[0] == -np.log10(detector.alpha_)
+    assert [label.get_text() for label in shares.get_yticklabels()] == list(readings.columns)
+    display.figure_.canvas.draw()
+    alone = AnomalyDisplay.from_estimator(
+        detector, readings.iloc[1200:].to_numpy(), channel="load_pct"
+    )
+    assert alone.ax_.get_ylabel() == "load_pct"
+    with pytest.raises(ValueError, match="`channel` must be one of load_pct"):
+        AnomalyDisplay.from_estimator(detector, readings, channel="none")

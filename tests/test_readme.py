@@ -45,6 +45,13 @@ def test_a_pool_goes_on_from_its_snapshot(tmp_path: Path, monkeypatch: pytest.Mo
     assert names["pool"].restore("pool.snapshot") == len(names["y"])
 
 
+def test_anomalies_are_found_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = run_examples(4)
+    assert len(names["events"]) == names["watch"].host.machine.number + 1 > 0
+    assert names["causes"]["share"].sum() == pytest.approx(1)
+
+
 def test_commands_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

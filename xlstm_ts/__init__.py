@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from xlstm_ts.anomaly_plots import AnomalyDisplay as AnomalyDisplay
     from xlstm_ts.backtesting import backtest as backtest
     from xlstm_ts.detector import XLSTMAnomalyDetector as XLSTMAnomalyDetector
     from xlstm_ts.diagnostics import BacktestDisplay as BacktestDisplay
@@ -19,6 +20,7 @@ __version__ = "0.1.0"
 # Loaded on first use, so that `xlstm_ts.streaming` runs where there is no torch.
 # No name here is that of a module: once imported, the module would take its place.
 _PUBLIC = {
+    "AnomalyDisplay": "xlstm_ts.anomaly_plots",
     "BacktestDisplay": "xlstm_ts.diagnostics",
     "ForecastDisplay": "xlstm_ts.plotting",
     "ResidualsDisplay": "xlstm_ts.residuals",
@@ -29,6 +31,7 @@ _PUBLIC = {
 }
 
 __all__ = [
+    "AnomalyDisplay",
     "BacktestDisplay",
     "ForecastDisplay",
     "ResidualsDisplay",

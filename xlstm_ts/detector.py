@@ -26,7 +26,7 @@ from xlstm_ts.frames import read_panel
 from xlstm_ts.incidents import events_frame, explanation
 from xlstm_ts.innovations import AnomalyStream, forecast_innovations, innovation_forecaster
 from xlstm_ts.panels import Floats, Panel, TimeSeries
-from xlstm_ts.steps import fixed_step
+from xlstm_ts.steps import step_seconds
 
 Series = ArrayLike | pd.Series | pd.DataFrame
 Kind = Literal["joint", "point", "range", "slow"]
@@ -241,6 +241,11 @@ class XLSTMAnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         """Return all that the detector says of each reading of `X`; nothing is learnt for good."""
         return self._judge(self._read(X))
 
+    def judged(self, X: Series) -> tuple[pd.DataFrame, Trace]:
+        """Return the readings of `X` as a frame, one column a channel, and what `trace` says."""
+        series = self._read(X)
+        return pd.DataFrame(series.values, series.index, list(self.channels_)), self._judge(series)
+
     def anomaly_score(self, X: Series, *, kind: Kind = "joint") -> Floats:
         """Return how abnormal each reading is, `(T,)`: high is abnormal.
 
@@ -350,12 +355,11 @@ class XLSTMAnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         return host.judge(innovations, forecast_innovations(self.forecaster_.model_, innovations))
 
     def _alpha(self, index: pd.Index[Any]) -> float:
-        step = fixed_step(getattr(index, "freq", None))
         return find_alpha(
             alarms_per_day=self.alarms_per_day,
             alpha=self.alpha,
             contamination=self.contamination,
-            seconds=None if step is None else step.total_seconds(),
+            seconds=step_seconds(index),
         )
 
     def _spend(self, alpha: float) -> None:

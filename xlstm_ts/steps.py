@@ -92,6 +92,13 @@ def fixed_step(freq: Any) -> pd.Timedelta | None:
         return None
 
 
+def step_seconds(index: pd.Index[Any]) -> float | None:
+    """Return the length of the step of an index; None where it has none, or no fixed one."""
+    freq = getattr(index, "freq", None)
+    step = None if freq is None else fixed_step(freq)
+    return None if step is None else step.total_seconds()
+
+
 def follows_on(index: pd.Index[Any], before: pd.Index[Any]) -> bool:
     """Return whether times begin one step after those of another index; counts never do."""
     return isinstance(index, TIMES) and index[0] == future_index(before, 1)[0]

@@ -40,7 +40,7 @@ def judge(host: AnomalyHost, readings: Floats, **options: object) -> Trace:
 
 def generated_streams() -> list[Floats]:
     rng, streams = np.random.default_rng(1), []
-    for _ in range(3):
+    for _ in range(2):
         noise = rng.standard_normal((8000, 1))
         season = 3 * np.sin(np.arange(8000) * 2 * np.pi / 48)[:, None]
         volatility = np.exp(autoregression(0.1 * rng.standard_normal((8000, 1)), 0.98))

@@ -69,8 +69,9 @@ class Event(NamedTuple):
 class EventMachine(Stage):
     """Opens an event at an alarm, and closes it after quiet readings.
 
-    An alarm in the cool-down after it opens it again, unless it is a decade above its peak. An event that is a level shift ends when the
-    level is taken for the new normal: by itself (`policy="auto"`) or by `acknowledge`.
+    An alarm in the cool-down after it opens it again, unless it is a decade above its peak. An
+    event that is a level shift ends when the level is taken for the new normal: by itself
+    (`policy="auto"`) or by `acknowledge`.
 
     Parameters
     ----------
@@ -79,7 +80,7 @@ class EventMachine(Stage):
     quiet : int
         Readings without alarm, and a decade below it, that close an event.
     cooldown : int
-        Readings after it in which an alarm belongs to it.
+        Readings out of it, all together, in which an alarm still belongs to it.
     n_rebase : int
         Readings of a level shift after which its level is the new normal.
     policy : {"auto", "hold"}
@@ -87,8 +88,8 @@ class EventMachine(Stage):
     """
 
     STATE = (
-        "row", "phase", "number", "start", "end", "peak", "peak_at", "calm", "alarms", "counts",
-        "votes",
+        "row", "phase", "number", "start", "end", "peak", "peak_at", "calm", "alarms", "rest",
+        "counts", "votes",
     )  # fmt: skip
 
     def __init__(
@@ -98,7 +99,7 @@ class EventMachine(Stage):
         self.policy = policy
         self.row, self.phase, self.number = 0, NONE, -1
         self.start, self.end, self.peak, self.peak_at = 0, 0, 0.0, 0
-        self.calm, self.alarms = 0, 0
+        self.calm, self.alarms, self.rest = 0, 0, cooldown
         self.counts = np.zeros(3, np.int64)  # readings in alarm by each cause
         self.votes = np.zeros((3, n_channels))
 
@@ -161,7 +162,7 @@ class EventMachine(Stage):
 
     def _begin(self, row: int) -> None:
         self.number, self.start, self.peak, self.peak_at = self.number + 1, row, 0.0, row
-        self.alarms = 0
+        self.alarms, self.rest = 0, self.cooldown
         self.counts, self.votes = np.zeros_like(self.counts), np.zeros_like(self.votes)
 
     def _wait(self) -> None:
@@ -169,8 +170,10 @@ class EventMachine(Stage):
         is_held = self.policy == "hold" and self._is_due
         if self.phase == OPEN and self.calm >= self.quiet and not is_held:
             self.phase = DORMANT
-        elif self.phase == DORMANT and self.calm >= self.quiet + self.cooldown:
-            self.phase = NONE
+        elif self.phase == DORMANT:
+            # Spent once for all pauses of an event: otherwise rare alarms make one that never ends.
+            self.rest -= 1
+            self.phase = DORMANT if self.rest > 0 else NONE
 
     @property
     def _cause(self) -> int:
