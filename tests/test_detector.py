@@ -92,6 +92,18 @@ def test_budget_changes_without_a_fit(
         detector.set_budget(alarms_per_day=0.05)
 
 
+def test_nothing_looks_ahead(detector: XLSTMAnomalyDetector, readings: pd.DataFrame) -> None:
+    later = readings.iloc[1200:]
+    whole = detector.trace(later)
+    for cut in (120, 301, 555):
+        changed = later.copy()
+        changed.iloc[cut:] = 0
+        part = detector.trace(changed)
+        for name in ("scores", "range_scores", "z", "expected"):
+            before, after = getattr(whole, name)[:cut], getattr(part, name)[:cut]
+            assert np.array_equal(before, after, equal_nan=True), name
+
+
 def test_batch_stream_and_graph_say_the_same(
     detector: XLSTMAnomalyDetector, readings: pd.DataFrame, path: Path
 ) -> None:
@@ -160,7 +172,7 @@ def test_without_a_model(readings: pd.DataFrame, tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_used_is_refused(
-    detector: XLSTMAnomalyDetector, readings: pd.DataFrame, graph_path: Path
+    detector: XLSTMAnomalyDetector, readings: pd.DataFrame, graph_path: Path, path: Path
 ) -> None:
     with pytest.raises(NotFittedError):
         clone(detector).predict(readings)
@@ -172,7 +184,8 @@ def test_what_cannot_be_used_is_refused(
         detector.predict(readings.iloc[:, :2])
     with pytest.raises(StreamError, match="a forecaster and no detector"):
         DetectorModel(graph_path)
-    assert StreamModel(graph_path)
+    with pytest.raises(StreamError, match="holds a detector"):
+        StreamModel(path)
 
 
 A_SERIES = "rows are readings in the order of time: what one is worth follows from those before it"

@@ -23,7 +23,8 @@ class Evidence(NamedTuple):
     score : float
         Calibrated -log10 p; NaN where there is none.
     z, slow : ndarray of float64, shape (C,)
-        Normal scores of the errors, and levels in units of their limits; NaN is missing.
+        Normal scores of the errors, and levels in units of their limits. NaN is
+        missing in `z`, as 0 is in `slow`.
     stuck : ndarray of bool, shape (C,)
         Channels that are stuck.
     """
@@ -144,8 +145,7 @@ class EventMachine(Stage):
         return bool(self.counts[BY_LEVEL] >= self.n_rebase)
 
     def _causes(self, evidence: Evidence, threshold: float) -> tuple[bool, bool, bool]:
-        with np.errstate(invalid="ignore"):
-            level = bool((evidence.slow >= 1).any())
+        level = bool(evidence.slow.max() >= 1)
         return evidence.score >= threshold, level, bool(evidence.stuck.any())
 
     def _alarm(self, row: int, evidence: Evidence, causes: tuple[bool, bool, bool]) -> None:
@@ -157,7 +157,7 @@ class EventMachine(Stage):
         self.counts += causes
         if evidence.score > self.peak:
             self.peak, self.peak_at = evidence.score, row
-        z, slow = np.nan_to_num(np.abs(evidence.z)), np.nan_to_num(evidence.slow)
+        z, slow = np.nan_to_num(np.abs(evidence.z)), evidence.slow
         self.votes += np.stack((np.log1p(z), np.where(slow >= 1, slow, 0.0), evidence.stuck))
 
     def _begin(self, row: int) -> None:

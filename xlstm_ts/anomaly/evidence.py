@@ -71,4 +71,4 @@ class ErrorScores(Stage):
         width = (quantiles[:, -1] - quantiles[:, 0]) / self.usual
         known = is_there(width)
         middle, width = np.where(known, middle, 0.0), np.where(known, width, 1.0)
-        return self.correction.step((error - middle) / np.clip(width, SUREST, 1.0))
+        return self.correction.step((error - middle) / np.minimum(np.maximum(width, SUREST), 1.0))

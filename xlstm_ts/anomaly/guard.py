@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from xlstm_ts.anomaly.stages import Floats, Stage, is_there
+from xlstm_ts.anomaly.stages import Floats, Stage, is_there, within
 
 CLIP = 8.0  # scales of the error
 # So many readings in a row beyond the limits are no glitch, but a level or a bad forecast.
@@ -38,4 +38,4 @@ class InputGuard(Stage):
         off, most = reading - expected, CLIP * scale
         counted = np.where(np.abs(off) > most, self.beyond + 1, 0.0)
         self.beyond = np.where(is_there(off), counted, self.beyond)
-        return expected + np.where(self.beyond >= LASTING, off, np.clip(off, -most, most))
+        return expected + np.where(self.beyond >= LASTING, off, within(off, most))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from xlstm_ts.anomaly.stages import Floats, Stage, is_there
+from xlstm_ts.anomaly.stages import Floats, Stage, is_there, within
 
 START = 1.0  # variance of a weight before the first reading, in spreads of the channel
 # Forgetting multiplies what no reading informs about: beyond this nothing more is forgotten.
@@ -41,7 +41,7 @@ class OnlineHead(Stage):
     STATE = ("weights", "doubt", "lags")
 
     def __init__(self, n_channels: int, *, n_lags: int, forgetting: float) -> None:
-        self.forgetting = forgetting
+        self.forgetting, self.diagonal = forgetting, np.arange(1 + n_lags)
         self.weights = np.zeros((n_channels, 1 + n_lags))
         self.weights[:, 1] = 1.0  # the last reading
         self.doubt = np.tile(START * np.eye(1 + n_lags), (n_channels, 1, 1))
@@ -61,13 +61,13 @@ class OnlineHead(Stage):
             readings and nothing is learnt; what was forecast; and the scale of errors.
         """
         there = is_there(value)
-        error = np.clip(np.where(there, value - forecast, 0.0), -WINSOR * scale, WINSOR * scale)
+        error = within(np.where(there, value - forecast, 0.0), WINSOR * scale)
         seen = np.concatenate((np.ones((len(value), 1)), self.lags), 1)
         informed = (self.doubt @ seen[:, :, None])[:, :, 0]
         gain = informed / (self.forgetting + (seen * informed).sum(1))[:, None]
         self.weights = self.weights + gain * error[:, None]
         learnt = self.doubt - gain[:, :, None] * informed[:, None, :]
-        trace = np.trace(learnt, axis1=1, axis2=2)
+        trace = learnt[:, self.diagonal, self.diagonal].sum(1)
         forgets = trace < MOST_DOUBT * self.doubt.shape[1]
         learnt = np.where(forgets, 1 / self.forgetting, 1.0)[:, None, None] * learnt
         self.doubt = np.where(there[:, None, None], learnt, self.doubt)

@@ -21,7 +21,7 @@ from xlstm_ts.anomaly.calibration import Calibrator
 from xlstm_ts.anomaly.events import EventMachine, Evidence, Policy
 from xlstm_ts.anomaly.evidence import ErrorScores, Scores
 from xlstm_ts.anomaly.slow import SlowChannel
-from xlstm_ts.anomaly.stages import Floats, Mask, Stage
+from xlstm_ts.anomaly.stages import Floats, Mask, Stage, is_there
 from xlstm_ts.anomaly.stuck import StuckRule
 from xlstm_ts.anomaly.tail import NEVER_LEARNT, Tail
 from xlstm_ts.anomaly.verdicts import Trace, Verdict, trace
@@ -311,7 +311,7 @@ def _number(score: float) -> float:
 
 
 def _shares(z: Floats) -> Floats:
-    squares = np.nan_to_num(z) ** 2
+    squares = np.where(is_there(z), z, 0.0) ** 2
     total = squares.sum()
     return squares / total if total > 0 else squares
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from xlstm_ts.anomaly.stages import Floats, Stage, is_there
+from xlstm_ts.anomaly.stages import Floats, Stage, is_there, within
 
 CLIP = 8.0  # spreads that one reading may count
 MARGIN = 2.0  # of the farthest that training went
@@ -57,6 +57,6 @@ class SlowChannel(Stage):
 
     def _follow(self, reading: Floats) -> Floats:
         known = np.where(is_there(reading), reading, self.mean)
-        known = np.clip(known, self.reference - CLIP, self.reference + CLIP)
+        known = self.reference + within(known - self.reference, CLIP)
         self.mean = self.mean + self.share * (known - self.mean)
         return self.mean

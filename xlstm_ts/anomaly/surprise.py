@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from xlstm_ts.anomaly.stages import Floats, Stage, is_there
+from xlstm_ts.anomaly.stages import Floats, Stage, is_there, within
 
 WINSOR = 3.0
 CLAMP = 7.0  # of normal scores
@@ -43,7 +43,7 @@ class Correction(Stage):
         scale = self.scale
         off = error - self.location
         there = is_there(off)
-        known = np.clip(np.where(there, off, 0.0), -WINSOR * scale, WINSOR * scale)
+        known = within(np.where(there, off, 0.0), WINSOR * scale)
         self.location = self.location + self.share * known
         moved = self.variance + self.share * (known**2 - self.variance)
         self.variance = np.where(there, np.maximum(moved, self.floor), self.variance)
@@ -68,7 +68,7 @@ def normal_score(error: Floats, *, degrees: Floats, scale: Floats) -> Floats:
     ratio = error / scale
     correction = (8 * degrees + 1) / (8 * degrees + 3)
     score = correction * np.sqrt(degrees * np.log1p(ratio**2 / degrees))
-    return np.sign(ratio) * np.minimum(score, CLAMP)
+    return np.copysign(np.minimum(score, CLAMP), ratio)
 
 
 def fit_student(errors: Floats) -> tuple[Floats, Floats]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from xlstm_ts.anomaly.guard import InputGuard
 from xlstm_ts.anomaly.head import OnlineHead
-from xlstm_ts.anomaly.stages import Floats, Mask, Stage, is_there
+from xlstm_ts.anomaly.stages import Floats, Mask, Stage, is_there, within
 from xlstm_ts.anomaly.surprise import Correction
 
 CLIP = 3.0  # of what a model sees: it is not to expect what is wrong
@@ -42,7 +42,7 @@ class Innovation(NamedTuple):
     @property
     def seen(self) -> Floats:
         """The error as a model may see it, `(C,)`."""
-        return np.clip(self.error, -CLIP, CLIP)
+        return within(self.error, CLIP)
 
 
 class Whitening(Stage):

@@ -27,6 +27,12 @@ from xlstm_ts.streaming.streams import Stream, StreamModel
 MODEL, HOST = "model/", "host/"  # in snapshots
 
 
+class InnovationModel(StreamModel):
+    """The graph inside a detector."""
+
+    _is_inner = True
+
+
 class DetectorModel:
     """A loaded detector: what all its streams share.
 
@@ -51,7 +57,7 @@ class DetectorModel:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, threads: int = 1) -> None:
-        self.model = StreamModel(path, threads=threads)
+        self.model = InnovationModel(path, threads=threads)
         texts = self.model.session.get_modelmeta().custom_metadata_map
         if DETECTOR_KEY not in texts:
             raise StreamError(

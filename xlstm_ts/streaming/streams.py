@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from xlstm_ts.checks import check_integer
 from xlstm_ts.exceptions import StreamError
-from xlstm_ts.export.contract import COVARIATES, FORECAST, FUTURE, READING, next_name
+from xlstm_ts.export.contract import COVARIATES, DETECTOR_KEY, FORECAST, FUTURE, READING, next_name
 from xlstm_ts.streaming.columns import StreamColumns, Values
 from xlstm_ts.streaming.readings import LARGEST, read_history, read_reading
 from xlstm_ts.streaming.sessions import CPU, bind, check_providers, device_of, open_graph, tensor
@@ -71,6 +71,8 @@ class StreamModel:
         Where the first provider is not to be had: onnxruntime itself says nothing.
     """
 
+    _is_inner = False  # whether something of ours stands before the graph
+
     def __init__(
         self,
         path: str | os.PathLike[str],
@@ -83,6 +85,11 @@ class StreamModel:
         check_integer("threads", threads, least=1)
         options: Any = {"providers": providers, "threads": threads}
         self.session, self.contract = open_graph(path, kind="step", **options)
+        if not self._is_inner and DETECTOR_KEY in self.session.get_modelmeta().custom_metadata_map:
+            raise StreamError(
+                f"{os.fspath(path)} holds a detector, whose graph takes no raw readings: load it "
+                "with xlstm_ts.streaming.detectors.DetectorModel."
+            )
         self.warm_up_graph = (
             None if warm_up is None else WarmUpGraph(warm_up, self.contract, **options)
         )
