@@ -1,8 +1,9 @@
 """Anomaly detection beside the detectors of the field: servers, causes, a valve, faults, cost.
 
 `python benchmarks/anomaly.py`: one run and one setting for all files, nothing tuned on a label;
-but that the rules of NAB give each detector the threshold that suits it. Every method is causal,
-and runs behind the calibration and the events of the detector. Points are never adjusted.
+but that the rules of NAB give each detector the threshold that suits it. Every method is causal.
+Rivals stand behind the calibration and the events of the detector, but for their alarms in skab,
+which go by a quantile of training. Points are never adjusted.
 
 | data | trained on | judged by |
 |---|---|---|
@@ -13,8 +14,8 @@ and runs behind the calibration and the events of the detector. Points are never
 | cost | | a verdict of a stream / a forecast in it |
 
 VUS-PR is computed by TSB-AD's own code, which asks for an old numpy but does without:
-`pip install --no-deps TSB-AD==1.5`. One thread: asd takes three minutes, nab one, skab three, faults
-four; a quarter with `--quick`.
+`pip install --no-deps TSB-AD==1.5`. One thread: asd takes three minutes, nab one, skab three,
+faults four; a quarter with `--quick`.
 """
 
 from __future__ import annotations
