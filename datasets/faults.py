@@ -1,11 +1,20 @@
-"""Faults to put into clean readings: spike, stuck, drift, level_shift and broken_correlation."""
+"""Faults of eight kinds to put into clean readings."""
 
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-FAULT_KINDS = ("spike", "stuck", "drift", "level_shift", "broken_correlation")
+FAULT_KINDS = (
+    "spike",
+    "stuck",
+    "drift",
+    "level_shift",
+    "broken_correlation",
+    "noise",
+    "oscillation",
+    "gain",
+)
 """Every kind of fault, in the order in which `plan_faults` deals them."""
 
 SLOT_MINIMUM = 50
@@ -17,9 +26,20 @@ _LENGTHS = {
     "drift": (24, 48),
     "level_shift": (12, 36),
     "broken_correlation": (12, 36),
+    "noise": (12, 36),
+    "oscillation": (12, 36),
+    "gain": (12, 36),
 }
-# In standard deviations of the clean channel.
-_SIZES = {"spike": (3.0, 6.0), "drift": (2.0, 4.0), "level_shift": (1.5, 3.0)}
+# In standard deviations of the clean channel, but for "gain": by how much its factor is off 1.
+_SIZES = {
+    "spike": (3.0, 6.0),
+    "drift": (2.0, 4.0),
+    "level_shift": (1.5, 3.0),
+    "noise": (0.5, 1.0),
+    "oscillation": (0.5, 1.0),
+    "gain": (0.5, 0.9),
+}
+_PERIOD = 6  # readings of an oscillation
 
 
 class Fault(NamedTuple):
@@ -34,7 +54,8 @@ class Fault(NamedTuple):
     start, stop : int
         First faulty reading, and the first one after the fault.
     size : float
-        Signed size in standard deviations of the clean channel; 0 where the kind has none.
+        Signed size in standard deviations of the clean channel, or for "gain" what is added to
+        its factor of 1; 0 where the kind has none.
     """
 
     kind: str
@@ -54,7 +75,7 @@ def plan_faults(
     rng : np.random.Generator
         Source of every draw.
     n_faults : int
-        How many; kinds and channels are dealt evenly, so five faults hold every kind.
+        How many; kinds and channels are dealt evenly, so eight faults hold every kind.
     n_channels : int
         Number of channels.
     start, stop : int
@@ -127,4 +148,14 @@ def _alter(
         return channel[(positions - half_day) % channel.size]
     if fault.kind == "drift":
         return normal + fault.size * scale * np.linspace(0.0, 1.0, normal.size + 1)[1:]
+    if fault.kind == "noise":
+        # The place of a fault is its seed: a copy needs no generator and is the same each time.
+        return normal + fault.size * scale * np.random.default_rng(fault.start).standard_normal(
+            normal.size
+        )
+    if fault.kind == "oscillation":
+        phase = 2 * np.pi * (np.arange(normal.size) + 0.5) / _PERIOD
+        return normal + fault.size * scale * np.sin(phase)
+    if fault.kind == "gain":
+        return normal + fault.size * (normal - channel.mean())
     return normal + fault.size * scale

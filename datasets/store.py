@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 import pooch
 
-from xlstm_ts.datasets.registry import Dataset, PublishedFile
+from xlstm_ts.datasets.published import Dataset, PublishedFile
 from xlstm_ts.exceptions import SeriesError
 
 DATA_VARIABLE = "XLSTM_TS_DATA"
@@ -52,12 +52,18 @@ def _ensure(file: PublishedFile, *, path: Path) -> Path:
     if found != file.sha256:
         raise SeriesError(
             f"{path} is not the published file: its sha256 is {found}, expected {file.sha256}. "
-            f"Replace it by {file.url}, or delete it to have it downloaded."
+            f"Replace it by {file.url or 'one made anew'}, or delete it to have it downloaded."
         )
     return path
 
 
 def _download(file: PublishedFile, *, path: Path) -> Path:
+    if file.url is None:
+        raise OSError(
+            f"{path} is missing, and is made of what is published: the notes of its loader say "
+            f"how. Place the file there, or point `data_home` or {DATA_VARIABLE} at a folder that "
+            f"holds {file.path}."
+        )
     try:
         pooch.retrieve(
             file.url, known_hash=f"sha256:{file.sha256}", fname=path.name, path=path.parent

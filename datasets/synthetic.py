@@ -76,8 +76,9 @@ def make_sensor_stream(
     n_readings : int, default 2688
         Length of the stream; hourly, the default is sixteen weeks.
     n_faults : int, default 10
-        Number of faults, none overlapping. From five on, every kind occurs: "spike", "stuck",
-        "drift", "level_shift" and "broken_correlation".
+        Number of faults, none overlapping. From eight on, each kind of `faults.FAULT_KINDS`
+        occurs: "spike", "stuck", "drift", "level_shift", "broken_correlation", "noise",
+        "oscillation" and "gain".
     missing : float, default 0.01
         Share of missing readings to expect, 0 to 0.5: about half are single readings of one
         sensor, half are bursts of 4 to 12 readings in which the whole machine is silent.

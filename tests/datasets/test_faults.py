@@ -41,6 +41,27 @@ def test_broken_correlation_reads_half_a_day_away(clean, start):
     np.testing.assert_array_equal(faulty[start : start + 20, 0], clean[positions, 0])
 
 
+def test_noise_is_repeatable_and_has_its_size():
+    readings = np.zeros((4000, 1))
+    readings[0] = 1e3  # the scale is not zero
+    fault = Fault(kind="noise", channel=0, start=100, stop=3900, size=0.5)
+    noise = insert_faults(readings, faults=[fault], half_day=HALF_DAY)[100:3900, 0]
+    np.testing.assert_allclose(noise.std(), 0.5 * readings.std(), rtol=0.05)
+    again = insert_faults(readings, faults=[fault], half_day=HALF_DAY)[100:3900, 0]
+    np.testing.assert_array_equal(noise, again)
+
+
+def test_oscillation_swings_to_its_size(clean):
+    swing = (alter(clean, kind="oscillation", size=2.0) - clean[100:120, 1]) / clean[:, 1].std()
+    np.testing.assert_allclose(swing[:6], [1, 2, 1, -1, -2, -1])
+
+
+def test_gain_stretches_about_the_mean(clean):
+    mean = clean[:, 1].mean()
+    expected = mean + 1.5 * (clean[100:120, 1] - mean)
+    np.testing.assert_allclose(alter(clean, kind="gain", size=0.5), expected)
+
+
 @pytest.mark.parametrize("kind", FAULT_KINDS)
 def test_only_the_fault_changes_and_the_input_never(clean, kind):
     before = clean.copy()

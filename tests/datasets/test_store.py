@@ -1,10 +1,11 @@
+import dataclasses
 import hashlib
 from pathlib import Path
 
 import pooch
 import pytest
 
-from xlstm_ts.datasets.registry import Dataset, PublishedFile
+from xlstm_ts.datasets.published import Dataset, PublishedFile
 from xlstm_ts.datasets.store import locate
 from xlstm_ts.exceptions import SeriesError
 
@@ -81,6 +82,17 @@ def test_missing_file_without_network_names_file_and_cure(tmp_path, no_network):
     assert str(tmp_path / "room" / "file.csv") in str(err.value)
     assert isinstance(err.value.__cause__, ConnectionError)
     assert no_network == ["https://example.invalid/file.csv"]
+
+
+def test_made_file_is_not_downloaded_but_explained(tmp_path, no_network):
+    file = PublishedFile(path="room/file.csv", url=None, sha256="0" * 64)
+    made = dataclasses.replace(make_dataset(), files=(file,))
+    with pytest.raises(OSError, match=r"file\.csv is missing, and is made .* notes of its loader"):
+        locate(made, data_home=tmp_path)
+    place(tmp_path)
+    with pytest.raises(SeriesError, match="Replace it by one made anew"):
+        locate(made, data_home=tmp_path)
+    assert no_network == []
 
 
 @pytest.mark.parametrize("content", [CONTENT, b"something else"])
