@@ -20,6 +20,7 @@ MODEL = {f"xlstm_ts.{name}" for name in (
 OPS = {"xlstm_ts.kernels.ops", "xlstm_ts.kernels.states"}
 HEAVY = {
     "torch", "pandas", "sklearn", "scipy", "onnx", "onnxruntime", "triton", "matplotlib", "sktime",
+    "lightning_fabric",
 }  # fmt: skip
 
 # Module or room: what of the package it may import, and which heavy packages.
@@ -48,11 +49,22 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "xlstm_ts.carrying": (
         {"xlstm_ts.model", "xlstm_ts.state", "xlstm_ts.windows"}, {"torch"},
     ),
-    "xlstm_ts.runs": ({"xlstm_ts.carrying", "xlstm_ts.model"}, {"torch"}),
+    "xlstm_ts.distribution": (
+        {"xlstm_ts.compute", "xlstm_ts.model"}, {"torch", "lightning_fabric"},
+    ),
+    "xlstm_ts.runs": (
+        {f"xlstm_ts.{name}" for name in ("carrying", "distribution", "model")}, {"torch"},
+    ),
+    "xlstm_ts.validation": (
+        {f"xlstm_ts.{name}" for name in ("losses", "model", "runs", "windows")}, {"torch"},
+    ),
     "xlstm_ts.training": (
         {
             f"xlstm_ts.{name}"
-            for name in ("carrying", "checkpoints", "model", "losses", "runs", "state", "windows")
+            for name in (
+                "carrying", "checkpoints", "distribution", "losses", "model", "runs", "state",
+                "validation", "windows",
+            )
         },
         {"torch"},
     ),
@@ -132,7 +144,8 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         {
             f"xlstm_ts.{name}"
             for name in (
-                "persistence", "calibration", "compute", "config", "exogenous", "frames", "model",
+                "persistence", "calibration", "compute", "config", "distribution", "exogenous",
+                "frames", "model",
                 "panels", "plans", "prediction", "runs", "statics", "training", "transforms",
                 "units", "windows",
             )

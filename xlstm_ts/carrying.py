@@ -18,12 +18,14 @@ from xlstm_ts.windows import WindowSampler
 
 # Share of rows that start anew at each step, at a random place.
 FRESH = 0.25
+EVERY = slice(None)
 
 
 class Carried(NamedTuple):
     """Where the rows of the next batch begin, `(S,)` each, and the state before them.
 
-    `is_fresh` says which begin cold.
+    `is_fresh` says which begin cold. Where many processes train, each knows all rows, and has the
+    state of its own.
     """
 
     groups: Tensor
@@ -31,13 +33,23 @@ class Carried(NamedTuple):
     is_fresh: Tensor
     state: State
 
+    def of(self, own: slice) -> Carried:
+        """Return the own rows, those that the state is of."""
+        return Carried(self.groups[own], self.starts[own], self.is_fresh[own], self.state)
+
 
 def begin(
-    model: XLSTM, sampler: WindowSampler, *, size: int, generator: torch.Generator
+    model: XLSTM,
+    sampler: WindowSampler,
+    *,
+    size: int,
+    generator: torch.Generator,
+    own: slice = EVERY,
 ) -> Carried:
     """Return the rows of a first batch: all of them cold, at random places."""
     groups, starts = sampler.places(size, generator=generator)
-    return Carried(groups, starts, torch.ones(size, dtype=torch.bool), model.patch_state(size))
+    is_fresh = torch.ones(size, dtype=torch.bool)
+    return Carried(groups, starts, is_fresh, model.patch_state(len(starts[own])))
 
 
 def follow(
@@ -47,8 +59,9 @@ def follow(
     model: XLSTM,
     sampler: WindowSampler,
     generator: torch.Generator,
+    own: slice = EVERY,
 ) -> Carried:
-    """Return the rows that come after a batch, which has left the state `left`.
+    """Return the rows that come after a batch, whose own rows have left the state `left`.
 
     A row whose series has no whole window more begins anew.
     """
@@ -56,10 +69,10 @@ def follow(
     groups, starts = sampler.places(size, generator=generator)
     again = torch.rand(size, generator=generator) < FRESH
     is_fresh = again | ~sampler.has_next(rows.starts)
-    on_device = is_fresh.to(left[0].device)
+    on_device = is_fresh[own].to(left[0].device)
     state = tuple(
         torch.where(on_device.view(-1, *[1] * (part.ndim - 1)), cold, part.detach())
-        for cold, part in zip(model.patch_state(size), left, strict=True)
+        for cold, part in zip(model.patch_state(len(on_device)), left, strict=True)
     )
     return Carried(
         torch.where(is_fresh, groups, rows.groups),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from numbers import Integral, Real
 
 MOST_TIMES_LONGER, ALWAYS_ALLOWED = 20, 10_000
@@ -52,3 +53,10 @@ def is_far(stamps: float, *, length: int) -> bool:
     It must not fill the memory with missing readings.
     """
     return stamps > MOST_TIMES_LONGER * length + ALWAYS_ALLOWED
+
+
+def check_choice(name: str, value: object, *, among: Sequence[str]) -> None:
+    """Refuse what is none of some words."""
+    if value not in among:
+        words = " or ".join(map(repr, among))
+        raise ValueError(f"`{name}` must be {words}, got {value!r}.")

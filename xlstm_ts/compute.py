@@ -4,17 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from sklearn.utils import check_random_state
 
+if TYPE_CHECKING:
+    from xlstm_ts.distribution import Processes
+
 
 @contextmanager
-def seeded(random_state: int | np.random.RandomState | None) -> Iterator[torch.Generator]:
+def seeded(
+    random_state: int | np.random.RandomState | None, *, processes: Processes | None = None
+) -> Iterator[torch.Generator]:
     """Seed torch, and a generator of windows; what torch draws elsewhere is left alone."""
     seeds = check_random_state(random_state).randint(2**31 - 1, size=2).tolist()
-    with torch.random.fork_rng():
+    if processes is not None:
+        seeds = processes.first(lambda: seeds)
+    # By default torch forks the generators of all devices too, and warns where there are several.
+    with torch.random.fork_rng(range(torch.cuda.device_count())):
         torch.manual_seed(seeds[0])
         yield torch.Generator().manual_seed(seeds[1])
 

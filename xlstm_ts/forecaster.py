@@ -16,8 +16,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from xlstm_ts import persistence
 from xlstm_ts.calibration import calibrate_tails
-from xlstm_ts.compute import find_device, seeded
+from xlstm_ts.compute import seeded
 from xlstm_ts.config import Channels, Transform
+from xlstm_ts.distribution import Precision, Strategy, join_processes
 from xlstm_ts.exogenous import Exogenous, KnownFuture, learn
 from xlstm_ts.frames import read_panel
 from xlstm_ts.model import XLSTM
@@ -98,6 +99,15 @@ class XLSTMForecaster(Prediction, BaseEstimator):  # type: ignore[misc]
         there, to the bit on the same device. The file goes when the training is complete.
     device : str, default="auto"
         A torch device; "auto" takes CUDA where there is one.
+    devices : int or "auto", default=1
+        Devices of each machine that train together, each in a process that `torchrun` starts;
+        "auto" takes as many as it started. Needs the extra `fabric`.
+    num_nodes : int, default=1
+        Machines that train together.
+    strategy : {"auto", "ddp"}, default="auto"
+        How Lightning Fabric joins the processes; with "auto" it chooses.
+    precision : {"32-true", "bf16-mixed"}, default="32-true"
+        Of matrix products in training; weights, cells and sums are float32 in both.
     random_state : int, RandomState or None, default=None
         Makes a fit repeatable.
     verbose : int, default=0
@@ -130,6 +140,10 @@ class XLSTMForecaster(Prediction, BaseEstimator):  # type: ignore[misc]
     complete: with a `checkpoint` the next `fit` goes on with it, and `max_time` counts anew.
     A checkpoint serves one fit at a time and knows its parameters and series; from another file
     `fit` raises.
+
+    Where many processes train, each runs the same script with the same series and ends up with the
+    same forecaster. They share the windows of a batch out: `batch_size` is that of all, and losses
+    are those of one process. The first alone calls back, shows a bar and writes a checkpoint.
 
     References
     ----------
@@ -179,6 +193,10 @@ class XLSTMForecaster(Prediction, BaseEstimator):  # type: ignore[misc]
         callbacks: Callback | Sequence[Callback] | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
         device: str = "auto",
+        devices: int | Literal["auto"] = 1,
+        num_nodes: int = 1,
+        strategy: Strategy = "auto",
+        precision: Precision = "32-true",
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
     ) -> None:
@@ -213,6 +231,10 @@ class XLSTMForecaster(Prediction, BaseEstimator):  # type: ignore[misc]
         self.callbacks = callbacks
         self.checkpoint = checkpoint
         self.device = device
+        self.devices = devices
+        self.num_nodes = num_nodes
+        self.strategy = strategy
+        self.precision = precision
         self.random_state = random_state
         self.verbose = verbose
 
@@ -262,18 +284,20 @@ class XLSTMForecaster(Prediction, BaseEstimator):  # type: ignore[misc]
         standard, units = standardise(
             panel, n_train=plan.n_train, transform=plan.model.target_transform
         )
-        with seeded(self.random_state) as generator:
+        processes = join_processes(self)
+        with seeded(self.random_state, processes=processes) as generator:
             model = XLSTM(plan.model)
             if units is not None:
                 model.set_units(*units)
             model.covariates.set_units(*covariates.units(panel, n_train=plan.n_train))
             history = train(
-                model.to(find_device(self.device)),
+                model.to(processes.device),
                 [torch.as_tensor(one).float() for one in standard],
                 columns=[Columns.of(*covariates.parts(one)) for one in panel],
                 n_train=plan.n_train,
                 config=plan.training,
                 generator=generator,
+                processes=processes,
             )
         self.model_ = model
         self.covariates_ = covariates
@@ -290,36 +314,6 @@ class XLSTMForecaster(Prediction, BaseEstimator):  # type: ignore[misc]
             horizon=model.config.horizon,
             median=model.config.median,
         )
-        return self
-
-    def update(
-        self, y: Series, X: Exogenous | None = None, *, static: Static | None = None
-    ) -> XLSTMForecaster:
-        """Take in new readings without training: `predict()` then goes on from their end.
-
-        Parameters
-        ----------
-        y : array, Series or DataFrame
-            Readings after those that are known, of these or of new series. Times between the two
-            are missing readings; where readings are only counted they follow at once.
-        X, static : optional
-            Covariates of these readings, and of new series, as in `fit`.
-
-        Returns
-        -------
-        XLSTMForecaster
-            The estimator itself; it forecasts as it would from all readings in one context.
-
-        Raises
-        ------
-        NotFittedError
-            Before `fit`.
-        SeriesError
-            Where `y` cannot be used, or does not come after what is known.
-        """
-        check_is_fitted(self)
-        new = self._read_new(y, X, static)
-        self.context_ = self.context_.extended(new).last(self.context_length_)
         return self
 
     def partial_fit(
@@ -356,7 +350,8 @@ class XLSTMForecaster(Prediction, BaseEstimator):  # type: ignore[misc]
         model = copy.deepcopy(self.model_)
         units = None if self.pooled_ else Units(*model.units)
         standard = restandardise(panel, units, transform=model.config.target_transform)
-        with seeded(self.random_state) as generator:
+        processes = join_processes(self)
+        with seeded(self.random_state, processes=processes) as generator:
             history = train(
                 model,
                 [torch.as_tensor(one).float() for one in standard],
@@ -364,6 +359,7 @@ class XLSTMForecaster(Prediction, BaseEstimator):  # type: ignore[misc]
                 n_train=[len(one) for one in panel],
                 config=plan_partial_fit(self, context_length=self.context_length_),
                 generator=generator,
+                processes=processes,
             )
         self.model_, self.history_ = model, self.history_ + history
         self.context_ = panel.last(self.context_length_)

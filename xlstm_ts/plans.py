@@ -31,7 +31,9 @@ LOOKS = 10
 # Of the steps and the learning rate of a fit, what each `partial_fit` takes.
 PARTIAL_STEPS, PARTIAL_RATE = 0.1, 0.3
 # Parameters that change when training stops or where it runs, but no step of it.
-NOT_TRAINED_BY = {"verbose", "callbacks", "max_time", "checkpoint", "device"}
+NOT_TRAINED_BY = {
+    "verbose", "callbacks", "max_time", "checkpoint", "device", "devices", "num_nodes", "strategy",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,6 +23,8 @@ from xlstm_ts.steps import follows_on
 from xlstm_ts.transforms import check_domain
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from xlstm_ts.calibration import Calibration
     from xlstm_ts.model import XLSTM
 
@@ -30,7 +32,7 @@ Series = ArrayLike | pd.Series | pd.DataFrame
 
 
 class Prediction:
-    """The methods of a forecaster that need a fit and leave it as it is."""
+    """The methods of a forecaster that need a fit and train nothing."""
 
     id_column: str
     time_column: str
@@ -205,6 +207,36 @@ class Prediction:
         return self.covariates_.attach(
             panel, X, static, long=long, ahead=ahead, only_ahead=y is None, known=known
         )
+
+    def update(
+        self, y: Series, X: Exogenous | None = None, *, static: Static | None = None
+    ) -> Self:
+        """Take in new readings without training: `predict()` then goes on from their end.
+
+        Parameters
+        ----------
+        y : array, Series or DataFrame
+            Readings after those that are known, of these or of new series. Times between the two
+            are missing readings; where readings are only counted they follow at once.
+        X, static : optional
+            Covariates of these readings, and of new series, as in `fit`.
+
+        Returns
+        -------
+        XLSTMForecaster
+            The estimator itself; it forecasts as it would from all readings in one context.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        SeriesError
+            Where `y` cannot be used, or does not come after what is known.
+        """
+        check_is_fitted(self)
+        new = self._read_new(y, X, static)
+        self.context_ = self.context_.extended(new).last(self.context_length_)
+        return self
 
     def _read_new(self, y: Series, X: Exogenous | None, static: Static | None) -> Panel:
         """Return series that go on from those that are known, gaps between filled."""

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from xlstm_ts.carrying import Carried
+from xlstm_ts.distribution import Processes
 from xlstm_ts.model import XLSTM
 
 
@@ -63,7 +64,9 @@ class Run:
     best : Best
         The best weights.
     carried : Carried or None
-        In stateful training, the rows of the next batch.
+        In stateful training, the rows of the next batch, with the states of the own ones.
+    processes : Processes
+        Who else takes part.
     """
 
     model: XLSTM
@@ -75,6 +78,11 @@ class Run:
     records: list[Record] = field(default_factory=list)
     best: Best = field(default_factory=Best)
     carried: Carried | None = None
+    processes: Processes = field(default_factory=Processes)
+
+    def __post_init__(self) -> None:
+        """Join the model with those of the other processes."""
+        self.forward = self.processes.wrap(self.model)
 
     def is_over(self, *, max_steps: int, patience: int | None) -> bool:
         """Say whether all steps are done, or too many looks brought nothing better."""
@@ -94,7 +102,10 @@ class Run:
         self.model.eval()
 
     def state(self) -> dict[str, Any]:
-        """Return all that the next steps follow from: tensors, numbers and text alone."""
+        """Return all that the next steps follow from: tensors, numbers and text alone.
+
+        All processes have to ask; what any of them gets serves any number of them.
+        """
         device = self.model.embed.weight.device
         return {
             "model": self.model.state_dict(),
@@ -107,8 +118,13 @@ class Run:
             "losses": [loss.item() for loss in self.losses],
             "records": [tuple(record) for record in self.records],
             "best": vars(self.best),
-            "carried": None if self.carried is None else tuple(self.carried),
+            "carried": None if self.carried is None else self._all_carried(self.carried),
         }
+
+    def _all_carried(self, rows: Carried) -> tuple[Any, ...]:
+        size = len(rows.starts)
+        state = tuple(self.processes.whole(part, size=size) for part in rows.state)
+        return tuple(rows._replace(state=state))
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go back to where `state` was taken."""
@@ -126,5 +142,6 @@ class Run:
         self.best = Best(**state["best"])
         if state["carried"] is not None:
             groups, starts, is_fresh, left = state["carried"]
-            left = tuple(part.to(weight.device) for part in left)
+            own = self.processes.own(len(starts))
+            left = tuple(part[own].to(weight.device) for part in left)
             self.carried = Carried(groups, starts, is_fresh, left)

@@ -18,18 +18,18 @@ from tqdm.auto import tqdm
 from xlstm_ts.carrying import Carried, begin, follow
 from xlstm_ts.checkpoints import Checkpoint
 from xlstm_ts.checks import check_callable, check_integer, check_number, check_positive
+from xlstm_ts.distribution import Processes
 from xlstm_ts.exceptions import InterruptedWarning, TrainingError
 from xlstm_ts.losses import pinball_loss
 from xlstm_ts.model import XLSTM
 from xlstm_ts.runs import Record, Run
 from xlstm_ts.state import State
+from xlstm_ts.validation import last_token_loss, validation_windows, window_sampler
 from xlstm_ts.windows import Columns, Windows, WindowSampler
 
 WARM_UP_SHARE = 0.05
 # Tokens of the first fifth of a context are not scored: they have seen too little.
 UNSCORED_PART = 5
-VALIDATION_WINDOWS = 1024
-VALIDATION_BATCH = 256
 
 Callback = Callable[[Record], Any]
 
@@ -113,6 +113,7 @@ def train(
     config: TrainingConfig,
     generator: torch.Generator,
     columns: Sequence[Columns] | None = None,
+    processes: Processes | None = None,
 ) -> list[Record]:
     """Train `model` in place and leave it with its best weights, in evaluation mode.
 
@@ -131,6 +132,8 @@ def train(
         Draws the windows; dropout draws from torch's global generator.
     columns : sequence of Columns, optional
         Raw covariates of each series, NaN where missing.
+    processes : Processes, optional
+        Those that train together, each called with the same; without them this one trains alone.
 
     Returns
     -------
@@ -148,32 +151,38 @@ def train(
         `InterruptedWarning`.
     """
     columns = [Columns.none(len(one)) for one in series] if columns is None else columns
+    processes = Processes() if processes is None else processes
+    processes.check_same(series)
     known = [one[:count] for one, count in zip(series, n_train, strict=True) if count]
     beside = [one.part(slice(count)) for one, count in zip(columns, n_train, strict=True) if count]
-    run = _begin(model, config, generator)
-    with tqdm(
-        total=config.max_steps, initial=run.step, disable=config.verbose < 1, desc="fit"
-    ) as bar:
+    run = _begin(model, config, generator, processes)
+    silent = config.verbose < 1 or not processes.is_first
+    with tqdm(total=config.max_steps, initial=run.step, disable=silent, desc="fit") as bar:
         loop = _Loop(
             run=run,
             config=config,
-            sampler=_sampler(model, known, beside, config),
-            validation=_validation_windows(model, series, columns, n_train, config),
+            sampler=window_sampler(model, known, beside, config),
+            validation=validation_windows(model, series, columns, n_train, config),
             bar=bar,
         )
         try:
-            loop.advance()
+            with processes.interruptible():
+                loop.advance()
         except KeyboardInterrupt:
             if not run.step:
                 raise
-            _warn_interrupted(run.step, config)
+            if processes.is_first:
+                _warn_interrupted(run.step, config)
         loop.close()
     run.finish()
     return run.records
 
 
-def _begin(model: XLSTM, config: TrainingConfig, generator: torch.Generator) -> Run:
+def _begin(
+    model: XLSTM, config: TrainingConfig, generator: torch.Generator, processes: Processes
+) -> Run:
     """Return a run that goes on from the checkpoint, if there is one."""
+    check_integer("batch_size", config.batch_size, least=processes.count)
     # A checkpoint holds the rates, as numbers of Python.
     optimizer = torch.optim.AdamW(
         model.parameters(),
@@ -181,10 +190,17 @@ def _begin(model: XLSTM, config: TrainingConfig, generator: torch.Generator) -> 
         weight_decay=float(config.weight_decay),
     )
     schedule = LambdaLR(optimizer, lambda step: _rate(step, int(config.max_steps)))
-    run = Run(model=model, optimizer=optimizer, schedule=schedule, generator=generator)
-    state = None if config.checkpoint is None else config.checkpoint.read()
+    run = Run(
+        model=model,
+        optimizer=optimizer,
+        schedule=schedule,
+        generator=generator,
+        processes=processes,
+    )
+    state = None if config.checkpoint is None else processes.first(config.checkpoint.read)
     if state is not None:
         run.restore(state)
+    processes.part_ways()
     return run
 
 
@@ -215,7 +231,8 @@ class _Loop:
                 self._keep()
                 if self._tell():
                     break
-            if limit is not None and time.monotonic() - began > limit:
+            is_late = limit is not None and time.monotonic() - began > limit
+            if self.run.processes.agree(stop=is_late):
                 break
         self._settle()
 
@@ -238,7 +255,8 @@ class _Loop:
         if config.stateful:
             loss = self._carry_on()
         else:
-            windows = self.sampler.draw(config.batch_size, generator=run.generator)
+            own = run.processes.own(config.batch_size)
+            windows = self.sampler.draw(config.batch_size, generator=run.generator, own=own)
             loss, _ = _update(run, windows, config=config)
         run.losses.append(loss)
         run.schedule.step()
@@ -248,13 +266,15 @@ class _Loop:
     def _carry_on(self) -> Tensor:
         """Take a step on the windows after those of the last one; return the loss."""
         run, config, sampler = self.run, self.config, self.sampler
+        size, model, generator = config.batch_size, run.model, run.generator
+        own = run.processes.own(size)
         if run.carried is None:
-            size = config.batch_size
-            run.carried = begin(run.model, sampler, size=size, generator=run.generator)
+            run.carried = begin(model, sampler, size=size, generator=generator, own=own)
         rows = run.carried
-        windows = sampler.cut(rows.groups, rows.starts)
-        loss, left = _update(run, windows, config=config, rows=rows)
-        run.carried = follow(rows, left, model=run.model, sampler=sampler, generator=run.generator)
+        mine = rows.of(own)
+        windows = sampler.cut(mine.groups, mine.starts)
+        loss, left = _update(run, windows, config=config, rows=mine)
+        run.carried = follow(rows, left, model=model, sampler=sampler, generator=generator, own=own)
         return loss
 
     def _look(self) -> None:
@@ -263,25 +283,30 @@ class _Loop:
         loss = torch.stack(run.losses).mean().item()
         # Without a tail, windows of the training part tell whether the last step diverged.
         windows = self.sampler.spread(self.config.batch_size) if tail is None else tail
-        judged = _last_token_loss(run.model, windows)
+        judged = last_token_loss(run, windows)
         _check_finite(run.step, loss, judged)
         run.record(Record(run.step, loss, math.nan if tail is None else judged))
         self.bar.set_postfix(loss=loss, validation=run.records[-1].validation_loss)
 
     def _keep(self) -> None:
-        if self.config.checkpoint is not None:
-            self.config.checkpoint.write(self.run.state())
+        checkpoint = self.config.checkpoint
+        if checkpoint is not None:
+            state = self.run.state()
+            self.run.processes.first(lambda: checkpoint.write(state))
 
     def _tell(self) -> bool:
         """Call the callbacks, all of them; say whether one wants to stop."""
+        return self.run.processes.first(self._ask_callbacks)
+
+    def _ask_callbacks(self) -> bool:
         answers = [callback(self.run.records[-1]) for callback in self.config.callbacks]
         # Only a truth value stops: a callback that writes to a file returns a count.
-        return any(isinstance(answer, bool | np.bool_) and answer for answer in answers)
+        return any(isinstance(answer, bool | np.bool_) and bool(answer) for answer in answers)
 
     def _settle(self) -> None:
         """Drop the checkpoint of a complete training, bring that of another up to date."""
         if self.config.checkpoint is not None and self._is_over():
-            self.config.checkpoint.remove()
+            self.run.processes.first(self.config.checkpoint.remove)
         elif self.run.losses:
             self._keep()
 
@@ -293,20 +318,6 @@ def _check_finite(step: int, *losses: float) -> None:
                 f"The fit diverged: the loss at step {step} is {loss}; lower `learning_rate` or "
                 "`gradient_clip`."
             )
-
-
-def _sampler(
-    model: XLSTM, series: Sequence[Tensor], columns: Sequence[Columns], config: TrainingConfig
-) -> WindowSampler:
-    return WindowSampler(
-        series,
-        columns=columns,
-        groups=model.config.groups,
-        context_length=config.context_length,
-        patch_length=model.config.patch_length,
-        horizon=model.config.horizon,
-        hide_readings=config.hide_readings,
-    )
 
 
 def _rate(step: int, max_steps: int) -> float:
@@ -324,7 +335,8 @@ def _update(
     windows = windows.to(model.embed.weight.device)
     state = None if rows is None else rows.state
     parts = (windows.value, windows.observed, windows.covariates, state)
-    forecast, left = model.forward_patches(*parts, groups=windows.groups)
+    with run.processes.autocast():
+        forecast, left = run.forward(*parts, groups=windows.groups)
     # What is told from columns alone is asked for from the first row on.
     first = 0 if config.hide_readings else forecast.shape[1] // UNSCORED_PART
     target = windows.target
@@ -335,41 +347,9 @@ def _update(
         unscored = rows.is_fresh.to(target.device)[:, None] & early
         target = torch.where(unscored[..., None, None], torch.nan, target)
     loss = pinball_loss(forecast, target, model.levels)
+    share, loss = run.processes.mean(loss, count=(~target.isnan()).sum())
     optimizer.zero_grad()
-    loss.backward()
+    share.backward()
     nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clip)
     optimizer.step()
-    return loss.detach(), left
-
-
-def _validation_windows(
-    model: XLSTM,
-    series: Sequence[Tensor],
-    columns: Sequence[Columns],
-    n_train: Sequence[int],
-    config: TrainingConfig,
-) -> Windows | None:
-    """Return windows that end in the tails; None where there is nothing to choose weights by."""
-    tails, beside = [], []
-    for one, other, count in zip(series, columns, n_train, strict=True):
-        if count < len(one):
-            tail = slice(max(0, count - config.context_length), None)
-            tails.append(one[tail])
-            beside.append(other.part(tail))
-    if not tails:
-        return None
-    windows = _sampler(model, tails, beside, config).spread(VALIDATION_WINDOWS)
-    return None if windows.target[:, -1].isnan().all() else windows
-
-
-@torch.no_grad()
-def _last_token_loss(model: XLSTM, windows: Windows) -> float:
-    """Return the loss of the last token alone: the forecast from a whole context."""
-    model.eval()
-    forecasts = []
-    for part in windows.split(VALIDATION_BATCH):
-        part = part.to(model.embed.weight.device)
-        inputs = (part.value, part.observed, part.covariates)
-        forecasts.append(model.forward_patches(*inputs, groups=part.groups, last=True)[0])
-    target = windows.target[:, -1].to(forecasts[0].device)
-    return pinball_loss(torch.cat(forecasts)[:, 0], target, model.levels).item()
+    return loss, left

@@ -115,9 +115,10 @@ class WindowSampler:
             ]
         )
 
-    def draw(self, size: int, *, generator: torch.Generator) -> Windows:
-        """Return `size` windows of random start and group."""
-        return self.cut(*self.places(size, generator=generator))
+    def draw(self, size: int, *, generator: torch.Generator, own: slice = slice(None)) -> Windows:
+        """Return `size` windows of random start and group, or those of a process alone."""
+        groups, starts = self.places(size, generator=generator)
+        return self.cut(groups[own], starts[own])
 
     def places(self, size: int, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return random groups and starts, `(size,)` each."""
