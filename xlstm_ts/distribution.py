@@ -68,12 +68,10 @@ class Processes:
 
     def mean(self, loss: Tensor, *, count: Tensor) -> tuple[Tensor, Tensor]:
         """Return what to go backward from, and the mean over all rows, of own means of `count`."""
-        del count
         return loss, loss.detach()
 
     def whole(self, part: Tensor, *, size: int) -> Tensor:
         """Return all `size` rows, of which `part` are the own ones."""
-        del size
         return part
 
     def first(self, ask: Callable[[], Answer]) -> Answer:
@@ -229,7 +227,7 @@ def join_processes(forecaster: XLSTMForecaster) -> Processes:
     _check_counts(devices, num_nodes)
     device = find_device(forecaster.device)
     if devices * num_nodes == 1:
-        if started > 1:
+        if started > 1 and os.environ["RANK"] == "0":
             _warn_alone(started)
         return Processes(device, precision=forecaster.precision)
     _check_started(started, devices=devices, num_nodes=num_nodes)
