@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -100,9 +101,9 @@ def drawn(forecaster: XLSTMForecaster) -> dict[str, Any]:
     return {"windows": windows, "dropout": torch.rand(3).tolist()}
 
 
-def alone() -> list[str]:
+def said(y: Any, **options: Any) -> list[str]:
     with warnings.catch_warnings(record=True) as caught:
-        fit(max_steps=1)
+        XLSTMForecaster(**OPTIONS | {"max_steps": 1} | options).fit(y)
     return [f"{one.category.__name__}: {one.message}" for one in caught]
 
 
@@ -123,7 +124,8 @@ def main(folder: Path) -> None:
     trained = fit(devices=2).partial_fit(Y[..., None])
     found["trained on"] = outcome(trained)
     found["drawn"] = drawn(trained)
-    found["alone"] = alone()
+    y = pd.Series(Y[1], pd.date_range("2026-01-01", periods=160, freq="h")).drop("2026-01-03")
+    found["said"] = [said(y, devices=2), said(Y[1])]
     found["errors"] = [
         error(lambda: fit(devices=2, callbacks=fail), LookupError),
         error(lambda: fit(devices=2, checkpoint=folder / "text.pt"), CheckpointError),
@@ -223,6 +225,8 @@ def test_the_first_process_alone_speaks(folder: Path, found: list[dict[str, Any]
     assert [each["seen"] for each in found] == [40, 0]
     assert "after step 8 of 20" in found[0]["interrupted"]["warnings"][0]
     assert found[1]["interrupted"]["warnings"] == []
+    assert found[0]["said"][0][0].startswith("SeriesWarning")
+    assert found[1]["said"] == [[], []]
     (log,) = (path.parent for path in (folder / "log").rglob("0"))
     assert "20/20" in (log / "0" / "stderr.log").read_text()
     for name in ("stdout.log", "stderr.log"):
@@ -241,9 +245,8 @@ def test_errors_are_raised_in_all_processes(found: list[dict[str, Any]]) -> None
 
 
 def test_default_parameters_train_alone_with_a_word(found: list[dict[str, Any]]) -> None:
-    (warning,) = found[0]["alone"]
+    _, (warning,) = found[0]["said"]
     assert warning.startswith("BackendWarning: torchrun started 2 processes")
-    assert found[1]["alone"] == []
 
 
 @pytest.mark.parametrize(
@@ -268,7 +271,7 @@ def test_parameters_are_refused_with_the_cure(options: dict[str, Any], message: 
 
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "lightning_fabric", None)
-    for name in ("TORCHELASTIC_RUN_ID", "WORLD_SIZE", "LOCAL_WORLD_SIZE"):
+    for name in ("TORCHELASTIC_RUN_ID", "RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"):
         monkeypatch.setenv(name, "2")
     with pytest.raises(BackendError, match=r"pip install 'xlstm-ts\[fabric\]'"):
         fit(devices="auto")

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from xlstm_ts.checks import check_choice, check_integer
 from xlstm_ts.compute import find_device
-from xlstm_ts.exceptions import BackendError, BackendWarning, SeriesError
+from xlstm_ts.exceptions import BackendError, BackendWarning, SeriesError, SeriesWarning
 from xlstm_ts.model import XLSTM
 
 if TYPE_CHECKING:
@@ -240,6 +240,21 @@ def join_processes(forecaster: XLSTMForecaster) -> Processes:
         device.type, devices=devices, num_nodes=num_nodes, strategy=forecaster.strategy
     )
     return FabricProcesses(fabric, precision=forecaster.precision)
+
+
+def first_alone_warns(forecaster: XLSTMForecaster) -> AbstractContextManager[Any]:
+    """Let one of the processes that read the same series speak of them."""
+    is_alone = (forecaster.devices, forecaster.num_nodes) == (1, 1)
+    if is_alone or _started() == (1, 1) or os.environ["RANK"] == "0":
+        return nullcontext()
+    return _without_series_warnings()
+
+
+@contextmanager
+def _without_series_warnings() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SeriesWarning)
+        yield
 
 
 def _check_counts(devices: object, num_nodes: object) -> None:

@@ -18,7 +18,7 @@ from xlstm_ts import persistence
 from xlstm_ts.calibration import calibrate_tails
 from xlstm_ts.compute import seeded
 from xlstm_ts.config import Channels, Transform
-from xlstm_ts.distribution import Precision, Strategy, join_processes
+from xlstm_ts.distribution import Precision, Strategy, first_alone_warns, join_processes
 from xlstm_ts.exogenous import Exogenous, KnownFuture, learn
 from xlstm_ts.frames import read_panel
 from xlstm_ts.model import XLSTM
@@ -275,11 +275,12 @@ class XLSTMForecaster(Prediction, BaseEstimator):  # type: ignore[misc]
             Where the file `checkpoint` is damaged, or was written by another fit.
         """
         long = self._long_columns()
-        panel = read_panel(y, long=long)
-        covariates, panel = learn(
-            panel, X, static, known_future=self.known_future, calendar=self.calendar, long=long
-        )
-        plan = plan_fit(self, panel, covariates)
+        with first_alone_warns(self):
+            panel = read_panel(y, long=long)
+            covariates, panel = learn(
+                panel, X, static, known_future=self.known_future, calendar=self.calendar, long=long
+            )
+            plan = plan_fit(self, panel, covariates)
         check_domain(panel, plan.model.target_transform)
         standard, units = standardise(
             panel, n_train=plan.n_train, transform=plan.model.target_transform
