@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from filelock import FileLock
 
 from xlstm_ts import XLSTMForecaster, training
 from xlstm_ts.compute import seeded
@@ -142,7 +143,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder in which two processes have left what they found."""
     if importlib.util.find_spec("lightning_fabric") is None:
         pytest.skip("no lightning-fabric: pip install 'xlstm-ts[fabric]'")
-    folder = tmp_path_factory.mktemp("processes")
+    # What runs tests side by side shares one run of the two.
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "processes"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            run_two(folder)
+    return folder
+
+
+def run_two(folder: Path) -> None:
+    folder.mkdir()
     (folder / "text.pt").write_text("no checkpoint")
     fit(stateful=True, checkpoint=folder / "of one.pt", callbacks=stop)
     root = Path(__file__).parents[1]
@@ -155,7 +166,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )  # fmt: skip
     logs = [path.read_text() for path in (folder / "log").rglob("stderr.log")]
     assert done.returncode == 0, "\n".join([done.stderr, *logs])
-    return folder
 
 
 @pytest.fixture(scope="module")
