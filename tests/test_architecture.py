@@ -153,7 +153,8 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         {"torch", "sklearn"},
     ),
     "xlstm_ts.innovations": (
-        {f"xlstm_ts.{name}" for name in ("anomaly", "forecaster", "model")}, {"torch"},
+        {f"xlstm_ts.{name}" for name in ("anomaly", "forecaster", "model", "streaming.readings")},
+        {"torch", "pandas"},
     ),
     "xlstm_ts.incidents": ({"xlstm_ts.anomaly", "xlstm_ts.panels"}, {"pandas"}),
     "xlstm_ts.detector_files": (

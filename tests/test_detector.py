@@ -12,7 +12,7 @@ from sklearn.utils.estimator_checks import check_estimator
 from xlstm_ts import AnomalyDisplay, XLSTMAnomalyDetector
 from xlstm_ts.anomaly import Verdict
 from xlstm_ts.datasets.synthetic import make_sensor_stream
-from xlstm_ts.exceptions import ExportError, SeriesError, StreamError
+from xlstm_ts.exceptions import ExportError, SeriesError, SeriesWarning, StreamError
 from xlstm_ts.export.detectors import export_detector
 from xlstm_ts.streaming import StreamModel
 from xlstm_ts.streaming.detectors import DetectorModel
@@ -138,7 +138,7 @@ def test_a_stream_goes_on_after_a_restart(
         assert (one.score, one.range_score, one.status) == (
             other.score, other.range_score, other.status,
         )  # fmt: skip
-    with pytest.raises(StreamError, match="has 3 channels"):
+    with pytest.raises(StreamError, match=r"one value for each of load_pct.*got shape \(2,\)"):
         again.step([1.0, 2.0])
 
 
@@ -235,3 +235,51 @@ def test_a_picture_of_it(detector: XLSTMAnomalyDetector, readings: pd.DataFrame)
     assert alone.ax_.get_ylabel() == "load_pct"
     with pytest.raises(ValueError, match="`channel` must be one of load_pct"):
         AnomalyDisplay.from_estimator(detector, readings, channel="none")
+
+
+def test_each_row_has_its_score_where_stamps_are_left_out(
+    detector: XLSTMAnomalyDetector, readings: pd.DataFrame
+) -> None:
+    later = readings.iloc[1200:]
+    gappy = later.drop(later.index[150:170])
+    with pytest.warns(SeriesWarning, match="leaves out 20 stamps"):
+        scores = detector.score_samples(gappy)
+    missing = later.copy()
+    missing.iloc[150:170] = np.nan
+    rest = np.r_[0:150, 170 : len(later)]
+    assert np.array_equal(scores, detector.score_samples(missing)[rest])
+
+
+def test_what_is_too_short_to_be_judged_is_told(
+    detector: XLSTMAnomalyDetector, readings: pd.DataFrame
+) -> None:
+    with pytest.warns(SeriesWarning, match="has 100 readings, and none of the first 100"):
+        assert (detector.predict(readings.iloc[1200:1300]) == 1).all()
+    detector.predict(readings.iloc[1200:1301])
+
+
+def test_streams_go_by_the_names_of_channels(
+    detector: XLSTMAnomalyDetector, readings: pd.DataFrame, path: Path
+) -> None:
+    model = DetectorModel(path)
+    assert model.channels == tuple(readings.columns)
+    for make in (detector.stream, model.create_stream):
+        one, other = make(), make()
+        for row in range(1390, 1510):
+            named = readings.iloc[row]
+            assert one.step(named.to_numpy()).score == other.step(named[::-1]).score
+        with pytest.raises(StreamError, match="motor_current_A"):
+            one.step({"motor_current_A": 1.0})
+
+
+def test_a_stream_may_have_a_budget_of_its_own(path: Path, readings: pd.DataFrame) -> None:
+    model = DetectorModel(path)
+    strict, lax = model.create_stream(), model.create_stream()
+    lax.set_budget(alpha=0.5)
+    alarms = [
+        sum(stream.step(reading).alarm for reading in readings.to_numpy()[1200:1500])
+        for stream in (strict, lax)
+    ]
+    assert alarms[0] < alarms[1]
+    with pytest.raises(ValueError, match=r"at this step, at most 48, got 100"):
+        lax.set_budget(alarms_per_day=100)

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from xlstm_ts import training
+from xlstm_ts.compute import find_device
 from xlstm_ts.config import XLSTMConfig
-from xlstm_ts.exceptions import InterruptedWarning
+from xlstm_ts.exceptions import BackendError, InterruptedWarning
 from xlstm_ts.losses import pinball_loss
 from xlstm_ts.model import XLSTM
 from xlstm_ts.runs import Record
@@ -214,3 +215,11 @@ def test_an_interrupt_before_the_first_step_goes_through(monkeypatch: pytest.Mon
     interrupting(monkeypatch, call=1)
     with pytest.raises(KeyboardInterrupt):
         trained(make_model(), make_series())
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_device_that_is_not_there_is_named() -> None:
+    with pytest.raises(
+        BackendError, match=r"`device` is 'cuda', and torch .* finds no CUDA device"
+    ):
+        find_device("cuda")

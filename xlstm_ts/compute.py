@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from sklearn.utils import check_random_state
 
+from xlstm_ts.exceptions import BackendError
+
 if TYPE_CHECKING:
     from xlstm_ts.distribution import Processes
 
@@ -29,7 +31,19 @@ def seeded(
 
 
 def find_device(name: str) -> torch.device:
-    """Return the device of that name; "auto" takes CUDA where there is one."""
-    if name != "auto":
-        return torch.device(name)
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """Return the device of that name; "auto" takes CUDA where there is one.
+
+    Raises
+    ------
+    BackendError
+        Where CUDA is asked for and there is none.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise BackendError(
+            f"`device` is {name!r}, and torch {torch.__version__} finds no CUDA device: take "
+            "'auto' or 'cpu', or a torch that was built for the device."
+        )
+    return device

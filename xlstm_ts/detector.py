@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -20,10 +21,10 @@ from xlstm_ts.anomaly.events import Policy
 from xlstm_ts.anomaly.host import AnomalyHost, HostConfig
 from xlstm_ts.anomaly.verdicts import Trace
 from xlstm_ts.config import Channels
-from xlstm_ts.exceptions import SeriesError
+from xlstm_ts.exceptions import SeriesError, SeriesWarning
 from xlstm_ts.forecaster import XLSTMForecaster
 from xlstm_ts.frames import read_panel
-from xlstm_ts.incidents import events_frame, explanation
+from xlstm_ts.incidents import events_frame, explanation, rows_of
 from xlstm_ts.innovations import AnomalyStream, forecast_innovations, innovation_forecaster
 from xlstm_ts.panels import Floats, Panel, TimeSeries
 from xlstm_ts.steps import step_seconds
@@ -208,7 +209,7 @@ class XLSTMAnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         innovations = host.start(series.values)
         forecaster, quantiles = None, None
         if self.use_model:
-            forecaster = innovation_forecaster(self, innovations)
+            forecaster = innovation_forecaster(self, innovations, channels=panel.channels)
             quantiles = forecast_innovations(forecaster.model_, innovations)
         self.host_ = host.finish(innovations, quantiles)
         self.forecaster_: XLSTMForecaster | None = forecaster
@@ -238,7 +239,10 @@ class XLSTMAnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def trace(self, X: Series) -> Trace:
-        """Return all that the detector says of each reading of `X`; nothing is learnt for good."""
+        """Return all that the detector says of each reading of `X`; nothing is learnt for good.
+
+        Stamps that are left out of the index of `X` are readings too, missing ones.
+        """
         return self._judge(self._read(X))
 
     def judged(self, X: Series) -> tuple[pd.DataFrame, Trace]:
@@ -247,7 +251,7 @@ class XLSTMAnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         return pd.DataFrame(series.values, series.index, list(self.channels_)), self._judge(series)
 
     def anomaly_score(self, X: Series, *, kind: Kind = "joint") -> Floats:
-        """Return how abnormal each reading is, `(T,)`: high is abnormal.
+        """Return how abnormal each row of `X` is, `(T,)`: high is abnormal.
 
         Parameters
         ----------
@@ -260,13 +264,15 @@ class XLSTMAnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         """
         if kind not in get_args(Kind):
             raise ValueError(f"`kind` must be one of {', '.join(get_args(Kind))}, got {kind!r}.")
-        trace = self.trace(X)
-        return {
+        series = self._read(X)
+        trace = self._judge(series)
+        scores = {
             "joint": trace.scores,
             "point": trace.point_scores,
             "range": trace.range_scores,
             "slow": trace.slow_scores,
         }[kind]
+        return scores[rows_of(X, series)]
 
     def score_samples(self, X: Series) -> Floats:
         """Return log10 p of each reading, `(T,)`: low is abnormal, 0 where there is no evidence."""
@@ -321,7 +327,7 @@ class XLSTMAnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         """Return a stream that has seen nothing: `stream.step(reading)` takes one at a time."""
         check_is_fitted(self)
         model = None if self.forecaster_ is None else self.forecaster_.model_
-        return AnomalyStream(self.host_.fresh(), model)
+        return AnomalyStream(self.host_.fresh(), model, channels=self.channels_)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write everything to one file: numpy arrays and JSON, no pickle.
@@ -345,7 +351,16 @@ class XLSTMAnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _read(self, X: Series) -> TimeSeries:
         check_is_fitted(self)
-        return _single(read_panel(X, name="X", known=self.known_, may_be_silent=True))
+        series = _single(read_panel(X, name="X", known=self.known_, may_be_silent=True))
+        if len(series.values) <= self.host_.config.warm_up:
+            warnings.warn(
+                f"`X` has {len(series.values)} readings, and none of the first "
+                f"{self.host_.config.warm_up} (`warm_up`) of a series is judged: put readings of "
+                "before in front of them, or fit with a shorter `warm_up`.",
+                SeriesWarning,
+                stacklevel=3,
+            )
+        return series
 
     def _judge(self, series: TimeSeries) -> Trace:
         host = self.host_.fresh()

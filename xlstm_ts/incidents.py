@@ -1,4 +1,4 @@
-"""Events of a detector as a table, and what the channels have to do with one."""
+"""What a detector says as a user has it: by the rows of `X`, and events as a table."""
 
 from __future__ import annotations
 
@@ -35,6 +35,15 @@ def explanation(event: Any) -> pd.DataFrame:
         raise ValueError("`event` must be a row of `detect_events`, as `events.iloc[0]`.")
     frame = pd.DataFrame(details).rename_axis("channel")
     return frame.sort_values("share", ascending=False, kind="stable")
+
+
+def rows_of(X: Any, series: TimeSeries) -> Any:
+    """Return where the rows of `X` stand among the readings, left-out stamps being some too."""
+    index = getattr(X, "index", None)
+    if index is None or len(index) == len(series.index):
+        return slice(None)
+    times = index.get_level_values(-1) if isinstance(index, pd.MultiIndex) else index
+    return series.index.get_indexer(times)
 
 
 def _row(

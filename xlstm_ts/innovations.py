@@ -7,16 +7,17 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import ArrayLike
 
 from xlstm_ts.anomaly.host import AnomalyHost
-from xlstm_ts.anomaly.readings import read_one
 from xlstm_ts.anomaly.stages import Floats
 from xlstm_ts.anomaly.verdicts import Verdict
 from xlstm_ts.anomaly.whitening import Innovation
 from xlstm_ts.forecaster import XLSTMForecaster
 from xlstm_ts.model import XLSTM
+from xlstm_ts.streaming.readings import read_reading
 
 if TYPE_CHECKING:
     from xlstm_ts.detector import XLSTMAnomalyDetector
@@ -30,9 +31,9 @@ SAME = (
 
 
 def innovation_forecaster(
-    detector: XLSTMAnomalyDetector, innovations: Sequence[Innovation]
+    detector: XLSTMAnomalyDetector, innovations: Sequence[Innovation], *, channels: Sequence[str]
 ) -> XLSTMForecaster:
-    """Train the model on the innovations of the training series."""
+    """Train the model on the innovations of the training series; its graph names the channels."""
     seen = np.array([one.seen for one in innovations])
     # Half of a short series is context, the other half gives windows to train on.
     n_train = len(seen) - round(detector.validation_fraction * len(seen))
@@ -44,7 +45,7 @@ def innovation_forecaster(
         dropout=0.0,
         **{name: getattr(detector, name) for name in SAME},
     )
-    return forecaster.fit(seen)
+    return forecaster.fit(pd.DataFrame(seen, columns=list(channels)))
 
 
 def forecast_innovations(model: XLSTM, innovations: Sequence[Innovation]) -> Floats:
@@ -75,10 +76,14 @@ class AnomalyStream:
         The stages around the model; the stream keeps them.
     model : XLSTM or None
         The model of the innovations.
+    channels : tuple of str
+        Names of the channels of a reading, in order.
     """
 
-    def __init__(self, host: AnomalyHost, model: XLSTM | None) -> None:
-        self.host = host
+    def __init__(
+        self, host: AnomalyHost, model: XLSTM | None, *, channels: tuple[str, ...]
+    ) -> None:
+        self.host, self._channels = host, channels
         self._model = None if model is None else copy.deepcopy(model).cpu().double().eval()
         self._state = () if self._model is None else self._model.initial_state(1)
         levels = 0 if model is None else len(model.config.quantiles)
@@ -88,13 +93,15 @@ class AnomalyStream:
     def step(self, reading: ArrayLike) -> Verdict:
         """Take one raw reading `(C,)`, NaN where missing, and judge it.
 
+        What names its channels, as a mapping or a row of a frame does, goes by the names.
+
         Raises
         ------
         StreamError
             Where it has another number of channels, or is no number.
         """
-        values = read_one(reading, self.host.n_channels)
-        innovation = self.host.whitening.step(values)
+        values = read_reading(reading, self._channels)
+        innovation = self.host.whitening.step(np.array(values))
         verdict = self.host.judge_one(innovation, self._quantiles)
         if self._model is not None:
             seen = torch.as_tensor(innovation.seen)[None]

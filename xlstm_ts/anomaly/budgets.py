@@ -54,7 +54,11 @@ def find_alpha(
                 "an index of times, or `alpha`, the share of readings in alarm."
             )
         share *= seconds / A_DAY
+    if name == "alarms_per_day" and not 0 < share <= MOST:
+        most = MOST * A_DAY / seconds if seconds else 0
+        raise ValueError(
+            f"`alarms_per_day` must be above 0 and, at this step, at most {most:g}, got {value}."
+        )
     if not 0 < share <= MOST:
-        what = f"{value} at this step" if name == "alarms_per_day" else f"{value}"
-        raise ValueError(f"`{name}` must be a share of readings in (0, {MOST}], got {what}.")
+        raise ValueError(f"`{name}` must be a share of readings in (0, {MOST}], got {value}.")
     return share

@@ -16,12 +16,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from xlstm_ts.anomaly.budgets import Contamination, find_alpha
 from xlstm_ts.anomaly.host import AnomalyHost
-from xlstm_ts.anomaly.readings import read_one
 from xlstm_ts.anomaly.records import read_record
 from xlstm_ts.anomaly.verdicts import Verdict
 from xlstm_ts.exceptions import StreamError
 from xlstm_ts.export.contract import DETECTOR_KEY
 from xlstm_ts.streaming.models import StreamModel
+from xlstm_ts.streaming.readings import read_reading
 from xlstm_ts.streaming.snapshots import Snapshot, read_snapshot, write_snapshot
 from xlstm_ts.streaming.streams import Stream
 
@@ -70,7 +70,7 @@ class DetectorModel:
 
     def create_stream(self) -> DetectorStream:
         """Return a stream that has seen nothing; its state is its own."""
-        return DetectorStream(self.model, self._host.fresh())
+        return DetectorStream(self.model, self._host.fresh(), seconds=self._seconds)
 
     def set_budget(
         self,
@@ -97,10 +97,12 @@ class DetectorStream:
         The loaded graph.
     host : AnomalyHost
         The stages around it; the stream keeps them.
+    seconds : float or None
+        Length of the step; None where readings are counted.
     """
 
-    def __init__(self, model: StreamModel, host: AnomalyHost) -> None:
-        self.host, self._contract = host, model.contract
+    def __init__(self, model: StreamModel, host: AnomalyHost, *, seconds: float | None) -> None:
+        self.host, self._contract, self._seconds = host, model.contract, seconds
         self._stream = Stream(model)
         levels = len(model.contract.quantiles)
         self._quantiles: NDArray[Any] = np.full((host.n_channels, levels), np.nan)
@@ -112,17 +114,34 @@ class DetectorStream:
         ----------
         reading : array-like of float, shape (channels,)
             One value a channel in raw units, in the order of the channels; NaN is missing. A single
-            channel may come as a plain number.
+            channel may come as a plain number. What names its channels, as a mapping or a row of a
+            frame does, goes by the names. A stamp that is left out is a missing reading: give NaN.
 
         Raises
         ------
         StreamError
             Where it has another number of channels, or is no number; the state is then as before.
         """
-        innovation = self.host.whitening.step(read_one(reading, self.host.n_channels))
+        values = read_reading(reading, self._contract.channels)
+        innovation = self.host.whitening.step(np.array(values))
         verdict = self.host.judge_one(innovation, self._quantiles)
         self._quantiles = self._stream.step(innovation.seen).quantiles[0].astype(np.float64)
         return verdict
+
+    def set_budget(
+        self,
+        *,
+        alarms_per_day: float | None = None,
+        alpha: float | None = None,
+        contamination: Contamination = "auto",
+    ) -> None:
+        """Change the budget of this stream alone, as in `XLSTMAnomalyDetector`."""
+        self.host.alpha = find_alpha(
+            alarms_per_day=alarms_per_day,
+            alpha=alpha,
+            contamination=contamination,
+            seconds=self._seconds,
+        )
 
     def acknowledge(self) -> None:
         """Close the open event; its level is the new normal."""
@@ -137,7 +156,7 @@ class DetectorStream:
         write_snapshot(path, snapshot, contract=self._contract, kind="detector")
 
     def restore(self, path: str | os.PathLike[str]) -> Any:
-        """Go on from a snapshot, to the bit; return its offset."""
+        """Go on from a snapshot, to the bit and with its budget; return its offset."""
         offset, content, arrays = read_snapshot(path, contract=self._contract, kind="detector")
         host, model = (
             {name[len(part) :]: array for name, array in arrays.items() if name.startswith(part)}
