@@ -9,7 +9,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.estimator_checks import check_estimator
 
-from xlstm_ts import AnomalyDisplay, XLSTMAnomalyDetector
+from xlstm_ts import AnomalyDisplay, XLSTMAnomalyDetector, XLSTMForecaster
 from xlstm_ts.anomaly import Verdict
 from xlstm_ts.datasets.synthetic import make_sensor_stream
 from xlstm_ts.exceptions import ExportError, SeriesError, SeriesWarning, StreamError
@@ -155,6 +155,11 @@ def test_a_file_keeps_everything(
     (tmp_path / "other").write_bytes(b"no detector")
     with pytest.raises(SeriesError, match="is not a saved detector"):
         XLSTMAnomalyDetector.load(tmp_path / "other")
+    with pytest.raises(SeriesError, match=r"holds a detector: load it with XLSTMAnomalyDetector"):
+        XLSTMForecaster.load(tmp_path / "detector")
+    detector.forecaster_.save(tmp_path / "forecaster")
+    with pytest.raises(SeriesError, match=r"holds a forecaster: load it with XLSTMForecaster"):
+        XLSTMAnomalyDetector.load(tmp_path / "forecaster")
 
 
 def test_without_a_model(readings: pd.DataFrame, tmp_path: Path) -> None:

@@ -71,14 +71,14 @@ class XLSTMAnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         Last readings that the autoregression sees.
     half_life : float, default=500
         Readings after which one weighs half in the running units of errors.
-    span, slow_span : int, default=10, 100
+    span, slow_span : int, default=10, 20
         Readings of the range score, and of the running level.
     warm_up : int, default=100
         Readings of a channel at the start of each series that raise no alarm.
     quiet, cooldown : int, default=20, 150
         Readings without alarm that close an event, and those after them in which an alarm opens it
         again.
-    n_rebase : int, default=200
+    n_rebase : int, default=1000
         Readings of a level shift after which its level is the new normal.
     policy : {"auto", "hold"}, default="auto"
         Whether that happens by itself, or the event stays open until `AnomalyStream.acknowledge`.
@@ -142,11 +142,11 @@ class XLSTMAnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         n_lags: int = 12,
         half_life: float = 500.0,
         span: int = 10,
-        slow_span: int = 100,
+        slow_span: int = 20,
         warm_up: int = 100,
         quiet: int = 20,
         cooldown: int = 150,
-        n_rebase: int = 200,
+        n_rebase: int = 1000,
         policy: Policy = "auto",
         device: str = "auto",
         random_state: int | np.random.RandomState | None = None,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import tempfile
-import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,14 +13,13 @@ from numpy.typing import NDArray
 
 from xlstm_ts import persistence
 from xlstm_ts.anomaly.host import restored_host
-from xlstm_ts.exceptions import SeriesError
 from xlstm_ts.files import atomic_path
 from xlstm_ts.forecaster import XLSTMForecaster
+from xlstm_ts.persistence import DETECTOR
 
 if TYPE_CHECKING:
     from xlstm_ts.detector import XLSTMAnomalyDetector
 
-FORMAT = "xlstm-ts detector"
 VERSION = 1
 
 
@@ -31,7 +29,7 @@ def save(path: Path, detector: XLSTMAnomalyDetector) -> None:
     if not isinstance(params["random_state"], int | None):
         params["random_state"] = None  # a generator has no text form, and training is over
     header = {
-        "format": FORMAT,
+        "format": DETECTOR,
         "version": VERSION,
         "params": params,
         "alpha": detector.alpha_,
@@ -57,19 +55,7 @@ def load(path: Path, detector: XLSTMAnomalyDetector) -> None:
     SeriesError
         Where the file is not one that `save` wrote, or is of a later version.
     """
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-        header = json.loads(str(arrays.pop("header")))
-        if header["format"] != FORMAT:
-            raise KeyError(header["format"])
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile, TypeError) as err:
-        raise SeriesError(f"{path} is not a saved detector, or is damaged.") from err
-    if header["version"] != VERSION:
-        raise SeriesError(
-            f"{path} has format version {header['version']}, this library reads {VERSION}; "
-            "use the xlstm-ts that wrote it, or fit again."
-        )
+    header, arrays = persistence.read_file(path, form=DETECTOR, version=VERSION)
     detector.set_params(**header["params"])
     known = arrays.pop("known")
     beside = {"covariates": np.empty((len(known), 0)), "static": np.empty((1, 0))}

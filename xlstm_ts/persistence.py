@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 
 from xlstm_ts.calibration import Calibration
 from xlstm_ts.columns import Column
@@ -26,7 +27,11 @@ from xlstm_ts.runs import Record
 if TYPE_CHECKING:
     from xlstm_ts.forecaster import XLSTMForecaster
 
-FORMAT = "xlstm-ts forecaster"
+FORMAT, DETECTOR = "xlstm-ts forecaster", "xlstm-ts detector"
+LOADERS = {
+    FORMAT: "a forecaster: load it with XLSTMForecaster.load",
+    DETECTOR: "a detector: load it with XLSTMAnomalyDetector.load",
+}
 VERSION = 3
 EMPTY = {f"array{n}d": np.empty((0,) * n) for n in (1, 2, 3)}
 
@@ -68,20 +73,38 @@ def load(path: Path, forecaster: XLSTMForecaster) -> None:
     SeriesError
         Where the file is not one that `save` wrote, or is of a later version.
     """
+    header, arrays = read_file(path, form=FORMAT, version=VERSION)
+    _restore(forecaster, header, arrays)
+
+
+def read_file(
+    path: Path, *, form: str, version: int
+) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """Return the header and the arrays of a file that `save` of an estimator wrote.
+
+    Raises
+    ------
+    FileNotFoundError
+        Where there is no such file.
+    SeriesError
+        Where it is none of that form and version.
+    """
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
         header = json.loads(str(arrays.pop("header")))
-        if header["format"] != FORMAT:
-            raise KeyError(header["format"])
+        holds = LOADERS[header["format"]]
     except (ValueError, KeyError, EOFError, zipfile.BadZipFile, TypeError) as err:
-        raise SeriesError(f"{path} is not a saved forecaster, or is damaged.") from err
-    if header["version"] != VERSION:
+        kind = form.removeprefix("xlstm-ts ")
+        raise SeriesError(f"{path} is not a saved {kind}, or is damaged.") from err
+    if header["format"] != form:
+        raise SeriesError(f"{path} holds {holds}.")
+    if header["version"] != version:
         raise SeriesError(
-            f"{path} has format version {header['version']}, this library reads {VERSION}; "
+            f"{path} has format version {header['version']}, this library reads {version}; "
             "use the xlstm-ts that wrote it, or fit again."
         )
-    _restore(forecaster, header, arrays)
+    return header, arrays
 
 
 def _describe(forecaster: XLSTMForecaster) -> dict[str, Any]:

@@ -140,7 +140,7 @@ def test_a_level_shift_is_one_event_and_then_normal(fitted: AnomalyHost) -> None
     (event,) = trace.events
     assert (event.kind, event.is_open, int(event.shares.argmax())) == ("level_shift", False, 2)
     assert 1000 <= event.start < 1010
-    assert event.end < 1300
+    assert event.end < 2100
     assert trace.alarms[1000 + 5 * 500 :].mean() <= 0.01
 
 

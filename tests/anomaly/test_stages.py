@@ -12,6 +12,7 @@ from xlstm_ts.anomaly.events import EventMachine, Evidence
 from xlstm_ts.anomaly.feedback import RateFeedback
 from xlstm_ts.anomaly.guard import CLIP, InputGuard
 from xlstm_ts.anomaly.head import OnlineHead
+from xlstm_ts.anomaly.slow import SlowChannel
 from xlstm_ts.anomaly.stuck import StuckRule
 from xlstm_ts.anomaly.surprise import fit_student, normal_score
 from xlstm_ts.anomaly.tail import Tail
@@ -50,8 +51,14 @@ def test_normal_scores_are_those_of_the_distribution(degrees: int) -> None:
     stats = pytest.importorskip("scipy.stats")
     errors = np.array([-20.0, -4.0, -1.0, 0.0, 0.5, 2.0, 8.0])
     scores = normal_score(errors[:, None], degrees=degrees * ONE, scale=2 * ONE)[:, 0]
-    right = stats.norm.ppf(stats.t.cdf(errors / 2, degrees)).clip(-7, 7)
+    right = stats.norm.ppf(stats.t.cdf(errors / 2, degrees))
     assert scores == pytest.approx(right, rel=0.06, abs=0.02)
+
+
+def test_the_rarest_errors_do_not_tie() -> None:
+    errors = np.array([[30.0], [300.0], [3000.0]])
+    scores = normal_score(errors, degrees=5 * ONE, scale=ONE)[:, 0]
+    assert (np.diff(scores) > 1).all()
 
 
 def test_student_is_found() -> None:
@@ -79,6 +86,18 @@ def test_anomalies_in_training_do_not_make_the_tail() -> None:
     tail = Tail()
     tail.fit(scores)
     assert tail.surprise(20.0) > 4
+
+
+def test_a_level_is_held_where_there_is_one() -> None:
+    rng = np.random.default_rng(0)
+    readings = rng.standard_normal((1000, 2))
+    readings[:, 1] = 0.1 * readings[:, 1].cumsum()
+    readings[100:150, 0] = np.nan
+    slow = SlowChannel(2, span=20)
+    slow.fit(readings)
+    off = np.stack([slow.step(np.full(2, 6.0)) for _ in range(40)])
+    assert off[-1, 0] > 1
+    assert off[-1, 1] < 1e-6
 
 
 def test_feedback_keeps_rates_and_does_not_yield_to_one_event() -> None:
@@ -131,6 +150,21 @@ def test_one_cause_is_one_event() -> None:
     assert machine.event.shares[0] > 0.9
     run(machine, [0] * 5 + [4])
     assert machine.event.number == 1
+
+
+def test_an_event_of_a_lax_budget_ends() -> None:
+    machine = EventMachine(2, quiet=20, cooldown=5, n_rebase=1000, policy="auto")
+    scores = [3.0, *[1.4] * 20]
+    steps = [machine.step(evidence(score), threshold=2.3) for score in scores]
+    assert machine.event.is_open is False
+    assert steps[-2][0] is not None
+
+
+def test_a_level_near_its_limit_keeps_the_event_open() -> None:
+    machine = EventMachine(2, quiet=3, cooldown=5, n_rebase=100, policy="auto")
+    run(machine, [0.0], slow=1.2)
+    assert all(run(machine, [0.0] * 10, slow=0.8))
+    assert run(machine, [0.0] * 3, slow=0.4) == [True, True, False]
 
 
 def test_a_level_shift_ends_by_itself_or_is_held() -> None:

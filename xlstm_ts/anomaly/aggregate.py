@@ -7,7 +7,9 @@ import math
 import numpy as np
 
 from xlstm_ts.anomaly.evidence import Scores
-from xlstm_ts.anomaly.stages import Floats, Stage, is_there
+from xlstm_ts.anomaly.stages import Floats, Stage, is_there, within
+
+MOST = 7.0  # of a normal score, for the stretch
 
 
 class Aggregate(Stage):
@@ -16,7 +18,7 @@ class Aggregate(Stage):
     The score of now looks at the errors of the model. That of the stretch looks at those of the
     online head too, which an anomaly cannot talk into expecting more of it. Squares have the tail
     of an exponential distribution where scores are normal, which is what `Tail` continues; the
-    running mean is of log(1 + root), so that one reading does not fill it.
+    running mean is of log(1 + root), of scores within +-7, so that one reading does not fill it.
 
     Parameters
     ----------
@@ -35,7 +37,7 @@ class Aggregate(Stage):
         model = _mean_square(scores.model)
         if math.isnan(model):
             return math.nan, math.nan
-        both = (model + _mean_square(scores.online)) / 2
+        both = sum(_mean_square(within(part, MOST)) for part in scores) / 2
         self.running += self.share * (math.log1p(math.sqrt(both)) - self.running)
         return model, math.expm1(self.running) ** 2
 

@@ -29,15 +29,14 @@ class Calibrator(Stage):
             if surprise < NEVER_LEARNT:  # what the tail left out are anomalies of training
                 self.feedback.update(self.feedback.correct(surprise))
 
-    def step(self, score: float, *, learns: bool = True) -> float:
+    def step(self, score: float) -> float:
         """Return the calibrated score, and take the raw one in; NaN is missing."""
         if math.isnan(score):
             return math.nan
         surprise = self.tail.surprise(score)
         corrected = self.feedback.correct(surprise)
-        if learns:
-            self.tail.update(score, surprise)
-            self.feedback.update(corrected)
+        self.tail.update(score, surprise)
+        self.feedback.update(corrected)
         return corrected
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -12,6 +13,8 @@ Policy = Literal["auto", "hold"]
 NONE, OPEN, DORMANT = 0, 1, 2
 SPIKE = 3  # readings in alarm that are no more than a spike
 WORSE = 1.0  # decades above the peak of an event that make another one of it
+HALFWAY = 0.5  # to the limit of a level: the farthest that training went
+CHANCE = 0.5  # that calm readings in a row would not close an event
 BY_ERROR, BY_LEVEL, BY_STILLNESS = 0, 1, 2
 
 
@@ -79,11 +82,12 @@ class EventMachine(Stage):
     n_channels : int
         C, channels.
     quiet : int
-        Readings without alarm, and a decade below it, that close an event.
+        Readings without alarm that close an event, a decade below it and halfway to the limits of
+        levels. The decade stops short of scores that every second such stretch has by chance.
     cooldown : int
         Readings out of it, all together, in which an alarm still belongs to it.
     n_rebase : int
-        Readings of a level shift after which its level is the new normal.
+        Readings of a level shift, from its start, after which its level is the new normal.
     policy : {"auto", "hold"}
         Whether that happens by itself.
     """
@@ -118,7 +122,8 @@ class EventMachine(Stage):
         if any(causes):
             self._alarm(row, evidence, causes)
         elif self.phase != NONE:
-            near = evidence.score >= threshold - 1  # false of NaN
+            near = evidence.score >= self._closing(threshold)  # false of NaN
+            near |= bool(evidence.slow.max() > HALFWAY)
             self.calm = 0 if near and self.phase == OPEN else self.calm + 1
             self._wait()
         rebases = self.phase == OPEN and self.policy == "auto" and self._is_due
@@ -142,7 +147,11 @@ class EventMachine(Stage):
 
     @property
     def _is_due(self) -> bool:
-        return bool(self.counts[BY_LEVEL] >= self.n_rebase)
+        return self._cause == BY_LEVEL and self.row - self.start > self.n_rebase
+
+    def _closing(self, threshold: float) -> float:
+        by_chance = math.log10(self.quiet / CHANCE)
+        return min(threshold, max(threshold - 1, by_chance))
 
     def _causes(self, evidence: Evidence, threshold: float) -> tuple[bool, bool, bool]:
         level = bool(evidence.slow.max() >= 1)

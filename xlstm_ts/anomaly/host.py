@@ -60,13 +60,13 @@ class HostConfig:
     forgetting: float = 0.9995
     half_life: float = 500.0
     span: int = 10
-    slow_span: int = 100
+    slow_span: int = 20
     warm_up: int = 100
     max_gap: int = 50
     settle: int = 20
     quiet: int = 20
     cooldown: int = 150
-    n_rebase: int = 200
+    n_rebase: int = 1000
     policy: Policy = "auto"
 
     def __post_init__(self) -> None:
@@ -274,6 +274,14 @@ class AnomalyHost(Stage):
         )
         self.settling = np.full(channels, config.warm_up)
 
+    @staticmethod
+    def _surprise(tail: Tail, score: float) -> float:
+        if math.isnan(score):
+            return math.nan
+        surprise = tail.surprise(score)
+        tail.update(score, surprise)
+        return surprise
+
     def _settle(self, innovation: Innovation) -> Mask:
         """Return the channels that give evidence: neither new nor back from a long gap."""
         there = innovation.there
@@ -282,14 +290,6 @@ class AnomalyHost(Stage):
         left = np.where(is_back, most, self.settling)
         self.settling = np.maximum(left - there, 0)
         return left <= 0
-
-    @staticmethod
-    def _surprise(tail: Tail, score: float) -> float:
-        if math.isnan(score):
-            return math.nan
-        surprise = tail.surprise(score)
-        tail.update(score, surprise)
-        return surprise
 
 
 def restored_host(

@@ -1,17 +1,20 @@
 """The slow channel: whether the level of a channel has left what training knew.
 
 What follows a series forgets: after a level shift its errors are small again. So the running mean
-of each channel is also held against a reference that stays as it was.
+of each channel is also held against a reference that stays as it was. A channel that wanders
+through training has no level to be held to, and will wander on.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from xlstm_ts.anomaly.stages import Floats, Stage, is_there, within
+from xlstm_ts.anomaly.stages import Floats, Mask, Stage, is_there, within
 
 CLIP = 8.0  # spreads that one reading may count
 MARGIN = 2.0  # of the farthest that training went
+BLOCKS = 8  # of training, whose means tell whether a channel has a level
+NO_LIMIT = 1e9  # spreads; a number, for JSON has no infinity
 
 
 class SlowChannel(Stage):
@@ -27,7 +30,8 @@ class SlowChannel(Stage):
     Attributes
     ----------
     mean, reference, limit : ndarray of float64, shape (C,)
-        The running mean, the frozen one, and how far they may lie apart.
+        The running mean, the frozen one, and how far they may lie apart; 1e9 for a channel without
+        a level.
     """
 
     STATE = ("mean", "reference", "limit")
@@ -45,7 +49,8 @@ class SlowChannel(Stage):
         self.reference = settled.mean(0)
         # Of noise alone a mean over the span wanders four of its own deviations at most.
         noise = 4 * np.sqrt(self.share / (2 - self.share))
-        self.limit = MARGIN * np.maximum(np.abs(settled - self.reference).max(0), noise)
+        limit = MARGIN * np.maximum(np.abs(settled - self.reference).max(0), noise)
+        self.limit = np.where(_wanders(readings), NO_LIMIT, limit)
 
     def step(self, reading: Floats) -> Floats:
         """Return by how much each channel is off, 1 at its limit, `(C,)`; NaN is missing."""
@@ -60,3 +65,10 @@ class SlowChannel(Stage):
         known = self.reference + within(known - self.reference, CLIP)
         self.mean = self.mean + self.share * (known - self.mean)
         return self.mean
+
+
+def _wanders(readings: Floats) -> Mask:
+    """Return which channels of `(T, C)` vary more between blocks of time than within them."""
+    known = np.where(is_there(readings), within(readings, CLIP), 0.0)
+    means = [block.mean(0) for block in np.array_split(known, BLOCKS)]
+    return np.var(means, axis=0) > known.var(0) / 2

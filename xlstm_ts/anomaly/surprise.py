@@ -9,7 +9,8 @@ import numpy as np
 from xlstm_ts.anomaly.stages import Floats, Stage, is_there, within
 
 WINSOR = 3.0
-CLAMP = 7.0  # of normal scores
+BOUND = 7.0  # of errors that Student's t is fitted to
+CLAMP = 40.0  # of normal scores: beyond anything rare, so that no two of the rarest tie
 DEGREES = (2.0, 3.0, 4.0, 5.0, 7.0, 10.0, 15.0, 30.0, 100.0)
 SCALES = np.geomspace(0.3, 1.2, 13)
 
@@ -51,7 +52,7 @@ class Correction(Stage):
 
 
 def normal_score(error: Floats, *, degrees: Floats, scale: Floats) -> Floats:
-    """Return the normal score of errors under Student's t, clamped to +-7; NaN stays NaN.
+    """Return the normal score of errors under Student's t, within +-40; NaN stays NaN.
 
     The normal quantile of the t distribution function, by the closed form of D. L. Wallace,
     "Bounds on normal approximations to Student's and the chi-square distributions", 1959: within
@@ -80,7 +81,7 @@ def fit_student(errors: Floats) -> tuple[Floats, Floats]:
         Errors in running units; NaN is missing. Those beyond 7 count as 7: what lies out there in
         training is as likely an anomaly.
     """
-    bounded = np.clip(errors, -CLAMP, CLAMP)
+    bounded = np.clip(errors, -BOUND, BOUND)
     likelihood = np.stack([
         np.nanmean(_log_density(bounded / scale, degrees), 0) - np.log(scale)
         for degrees in DEGREES
