@@ -233,3 +233,11 @@ def test_too_few_readings_and_bad_fields_are_refused() -> None:
         HostConfig(policy="never")
     with pytest.raises(ValueError, match="`forgetting`"):
         HostConfig(forgetting=1.5)
+
+
+def test_where_nothing_ever_happens_nothing_is_told() -> None:
+    still = np.full((1200, 1), 5.0)
+    host = AnomalyHost(HostConfig(), alpha=1e-2).fit(still[:600])
+    trace = host.fresh().run(still[600:])
+    assert not trace.alarms.any()
+    assert not trace.events

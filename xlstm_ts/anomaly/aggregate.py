@@ -24,13 +24,15 @@ class Aggregate(Stage):
     ----------
     span : float
         Span of the running mean, in readings.
+    usual : float, default=1
+        The score of a stretch that a stream starts from.
     """
 
     STATE = ("running",)
 
-    def __init__(self, *, span: float) -> None:
+    def __init__(self, *, span: float, usual: float = 1.0) -> None:
         self.share = 2 / (span + 1)
-        self.running = math.log(2)  # of scores of 1
+        self.running = math.log1p(math.sqrt(usual))
 
     def step(self, scores: Scores) -> tuple[float, float]:
         """Return the score of now and that of the stretch; NaN where there is no evidence."""

@@ -262,7 +262,8 @@ class AnomalyHost(Stage):
     def _begin(self) -> None:
         """Forget the stream."""
         config, channels = self.config, self.n_channels
-        self.aggregate = Aggregate(span=config.span)
+        # From the median of training: a start above it would be news where nothing ever happens.
+        self.aggregate = Aggregate(span=config.span, usual=max(0.0, float(self.range.knots[1])))
         self.slow.mean = self.slow.reference.copy()
         self.stuck.reset()
         self.machine = EventMachine(
