@@ -88,6 +88,16 @@ def test_anomalies_in_training_do_not_make_the_tail() -> None:
     assert tail.surprise(20.0) > 4
 
 
+def test_a_fault_does_not_make_the_next_look_usual() -> None:
+    rng, tail = np.random.default_rng(0), Tail()
+    tail.fit(rng.exponential(size=4000))
+    before = tail.surprise(9.0)
+    for _ in range(5):
+        for score in (*rng.uniform(7, 9, 24), *rng.exponential(size=300)):
+            tail.update(score, tail.surprise(score))
+    assert tail.surprise(9.0) > before - 1  # with every reading of them 1.2 are lost
+
+
 def test_a_level_is_held_where_there_is_one() -> None:
     rng = np.random.default_rng(0)
     readings = rng.standard_normal((1000, 2))

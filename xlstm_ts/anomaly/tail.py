@@ -22,12 +22,20 @@ REFIT = 5  # peaks
 FEWEST = 10  # peaks for a shape of the tail; of fewer it is exponential
 LARGEST_SHAPE = 0.5
 NEVER_LEARNT = 5.0  # decades
+FARTHEST = 7.0  # decades, for records of clusters: they are few
 MOST = 12.0  # decades that a score can tell
+RARE = 2.0  # decades
+CALM = 20  # scores that are not rare, which end a cluster
+LONGEST = 150  # scores; a cluster that lasts longer may be how things are
 LEVELS = tuple(-math.log10(1 - quantile) for quantile in BULK)
 
 
 class Tail(Stage):
     """The distribution of a score under normal operation; it goes on learning.
+
+    Rare scores come in clusters of one cause, often a fault. Every score counts for the rate of the
+    tail, but of a cluster only its records count for its shape: a few faults would otherwise make
+    those that follow look usual.
 
     Attributes
     ----------
@@ -39,13 +47,14 @@ class Tail(Stage):
         Of the generalised Pareto distribution of what lies above it.
     """
 
-    STATE = ("knots", "rate", "shape", "size", "peaks", "count")
+    STATE = ("knots", "rate", "shape", "size", "peaks", "count", "calm", "length", "record")
 
     def __init__(self) -> None:
         self.knots = np.array([0.0, 1.0, 2.0, 3.0])
         self.rate, self.shape, self.size = 1 - BULK[-1], 0.0, 1.0
         self.peaks = np.zeros(PEAKS)  # a ring of the last excesses
         self.count = 0
+        self.calm, self.length, self.record = CALM + 1, 0, 0.0
 
     def fit(self, scores: Floats) -> None:
         """Learn from scores `(T,)` of normal operation; NaN is missing."""
@@ -79,15 +88,30 @@ class Tail(Stage):
 
     def update(self, score: float, surprise: float) -> None:
         """Take in a score, unless it is so rare that it is hardly of normal operation."""
-        if surprise >= NEVER_LEARNT:
+        is_peak = self._is_peak(surprise)
+        is_record = is_peak and not self.calm
+        if surprise >= (FARTHEST if is_record else NEVER_LEARNT):
             return
         excess = score - float(self.knots[-1])
         self.rate += ((excess > 0) - self.rate) / MEMORY
-        if excess > 0:
+        if excess > 0 and is_peak:
             self.peaks[self.count % PEAKS] = excess
             self.count += 1
             if self.count % REFIT == 0:
                 self.shape, self.size = _fit_pareto(self.peaks[: min(self.count, PEAKS)])
+
+    def _is_peak(self, surprise: float) -> bool:
+        """Follow clusters; return whether a score is outside of them or the record of one."""
+        if surprise < RARE:
+            self.calm = min(self.calm + 1, CALM + 1)
+        else:
+            if self.calm >= CALM:
+                self.length, self.record = 0, 0.0
+            self.calm = 0
+        self.length += 1
+        is_record = not self.calm and surprise > self.record
+        self.record = max(self.record, surprise)
+        return is_record or self.calm > CALM or self.length > LONGEST
 
     def _beyond(self, excess: float) -> float:
         ratio = excess / self.size
