@@ -76,6 +76,19 @@ def test_events_by_time_with_their_channels(
         detector.explain(3)
 
 
+def test_a_stuck_sensor_is_explained_by_its_own_readings(
+    detector: XLSTMAnomalyDetector, readings: pd.DataFrame
+) -> None:
+    later = readings.iloc[1200:1500].copy()
+    later.iloc[150:, 1] = 50.125
+    later.iloc[200, 2] += 30  # an error of another channel meanwhile
+    event = detector.detect_events(later).iloc[-1]
+    assert event["kind"] == "stuck"
+    explained = detector.explain(event)
+    assert explained.index[0] == "motor_current_A"
+    assert explained.loc["bearing_temperature_C", "reading"] == later.iloc[-1, 2]
+
+
 def test_budget_changes_without_a_fit(
     detector: XLSTMAnomalyDetector, readings: pd.DataFrame
 ) -> None:

@@ -318,8 +318,8 @@ class XLSTMAnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         Returns
         -------
         DataFrame
-            Index: channels. Columns: `share` (they sum to 1), and at the peak `reading`,
-            `expected` and `z`, the normal score of the error.
+            Index: channels. Columns: `share` (they sum to 1), and at the peak, or the end of a
+            stuck sensor, `reading`, `expected` and `z`, the normal score of the error.
         """
         return explanation(event)
 

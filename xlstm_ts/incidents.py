@@ -50,11 +50,13 @@ def _row(
     event: Event, trace: Trace, series: TimeSeries, channels: Sequence[str]
 ) -> tuple[Any, ...]:
     at, index = event.peak_at, series.index
+    # A sensor that is stuck has no peak of its own: another error may have one meanwhile.
+    shown = event.end if event.kind == "stuck" else at
     columns = {
         "share": event.shares,
-        "reading": series.values[at],
-        "expected": trace.expected[at],
-        "z": trace.z[at],
+        "reading": series.values[shown],
+        "expected": trace.expected[shown],
+        "z": trace.z[shown],
     }
     details = {
         name: dict(zip(channels, values.tolist(), strict=True)) for name, values in columns.items()
