@@ -243,3 +243,12 @@ def test_half_precision_stays_close(precision: str, dtype: torch.dtype) -> None:
     assert {part.dtype for part in (*got[1:5], *got[6:])} == {torch.float32}
     for a, b in zip(got, expected, strict=True):
         assert (a.float() - b).norm() <= 3e-2 * b.norm()
+
+
+@pytest.mark.parametrize("T", [1, 100, 512, 700])
+def test_the_gradient_of_recurrent_weights_sums_all_parts(T: int) -> None:
+    torch.manual_seed(T)
+    dx, before = torch.randn(2, T, 4, 3, 5), torch.randn(2, T, 3, 5)
+    expected = torch.einsum("btgho,bthi->hgoi", dx.double(), before.double())
+    got = slstm_triton._products(dx, before)
+    torch.testing.assert_close(got.double(), expected, atol=1e-4, rtol=1e-4)
