@@ -47,9 +47,9 @@ class ScanTiling(NamedTuple):
     stages: int
 
 
-# The larger head size of K and V, rounded up, to chunk, value block, warps, stages. Those of bf16, and
-# those of tf32 and fp32 at 32 and 64, are the fastest of a few that were timed on an H200 (at 128
-# forward the second: the first spills on sm_80). The others were chosen by what stays in the
+# The larger head size of K and V, rounded up, to chunk, value block, warps, stages. Those of bf16,
+# and those of tf32 and fp32 at 32 and 64, are the fastest of a few that were timed on an H200 (at
+# 128 forward the second: the first spills on sm_80). The others were chosen by what stays in the
 # registers. What all parts spill is bounded by `tests/kernels/test_compile.py`.
 _Table = dict[Precision, dict[int, Tiling]]
 
