@@ -63,7 +63,7 @@ def detector(**settings: Any) -> Method:
         fitted = XLSTMAnomalyDetector(alpha=alpha, device="cpu", random_state=0, **settings)
         trace = fitted.fit(readings[:known]).trace(readings)
         return Scored(
-            point=trace.point_scores,
+            point=trace.scores,
             stretch=trace.range_scores,
             blame=np.nan_to_num(np.abs(trace.z)),
             alarms=trace.alarms,

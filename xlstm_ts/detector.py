@@ -30,16 +30,18 @@ from xlstm_ts.panels import Floats, Panel, TimeSeries
 from xlstm_ts.steps import step_seconds
 
 Series = ArrayLike | pd.Series | pd.DataFrame
-Kind = Literal["joint", "point", "range", "slow"]
+Kind = Literal["joint", "point", "range", "level", "recent", "relation", "slow"]
 
 
 class XLSTMAnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
     """Find readings and stretches that the series before them did not foretell.
 
-    An online autoregression follows each channel; an xLSTM forecasts what that gets wrong. How rare
-    an error is follows from a tail that goes on learning, and slow feedback keeps the alarms at the
-    budget. Beside it the level of each channel is held against that of training, and a value that
-    does not change is noticed. Everything is causal and takes one reading at a time.
+    An online autoregression follows each channel; an xLSTM forecasts what that gets wrong, from the
+    errors and the readings of all channels. A reading is held against that forecast, against the
+    readings of training, against the last ones and against the other channels. How rare the
+    strangest of these is follows from tails that go on learning, and slow feedback keeps the alarms
+    at the budget. Beside it the running level of each channel is held against that of training, and
+    a value that does not change is noticed. Everything is causal and takes one reading at a time.
 
     Parameters
     ----------
@@ -53,8 +55,9 @@ class XLSTMAnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         Give one of the three at most; `set_budget` changes it without a fit.
     use_model : bool, default=True
         Whether there is an xLSTM behind the online autoregression.
-    channels : {"independent", "mixed"}, default="independent"
-        Whether the xLSTM forecasts each channel from itself, with shared weights, or from all.
+    channels : {"independent", "mixed"}, default="mixed"
+        Whether the xLSTM has shared weights for the errors of all channels, each forecast from its
+        own, or forecasts all from all. It sees the readings of all in both.
     blocks : str, default="m"
         Its stack: "m" is an mLSTM, "s" an sLSTM block.
     d_model, n_heads : int, default=32, 4
@@ -130,7 +133,7 @@ class XLSTMAnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         alpha: float | None = None,
         contamination: Contamination = "auto",
         use_model: bool = True,
-        channels: Channels = "independent",
+        channels: Channels = "mixed",
         blocks: str = "m",
         d_model: int = 32,
         n_heads: int = 4,
@@ -223,18 +226,18 @@ class XLSTMAnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         *,
         alarms_per_day: float | None = None,
         alpha: float | None = None,
-        contamination: Contamination = "auto",
+        contamination: Contamination | None = None,
     ) -> XLSTMAnomalyDetector:
-        """Change the budget of alarms, as the constructor takes it; nothing is fitted again."""
+        """Change the budget of alarms, one of those that the constructor takes; no new fit."""
         check_is_fitted(self)
-        before = self.get_params()
-        self.set_params(alarms_per_day=alarms_per_day, alpha=alpha, contamination=contamination)
-        try:
-            share = self._alpha(self.known_.longest.index)
-        except ValueError:
-            self.set_params(**{name: before[name] for name in ("alarms_per_day", "alpha")})
-            self.set_params(contamination=before["contamination"])
-            raise
+        share = find_alpha(
+            alarms_per_day=alarms_per_day,
+            alpha=alpha,
+            contamination=contamination,
+            seconds=step_seconds(self.known_.longest.index),
+        )
+        usual = "auto" if contamination is None else contamination
+        self.set_params(alarms_per_day=alarms_per_day, alpha=alpha, contamination=usual)
         self._spend(share)
         return self
 
@@ -257,21 +260,17 @@ class XLSTMAnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         ----------
         X : array, Series or DataFrame
             Readings with the channels and the step of the training series.
-        kind : {"joint", "point", "range", "slow"}, default="joint"
-            -log10 p of the reading and the stretch before it together, which alarms go by; of the
-            reading alone; of the stretch; or the level in units of its limit. Only the first is
-            under the feedback of the rate.
+        kind : {"joint", "point", "range", "level", "recent", "relation", "slow"}, default="joint"
+            -log10 p of the reading, which alarms go by and which is under the feedback of the rate;
+            of what it comes from (see `Verdict`): the reading against its forecast, the stretch of
+            such errors, the reading against those of training, against the last ones and against
+            the other channels; or the running level in units of its limit.
         """
         if kind not in get_args(Kind):
             raise ValueError(f"`kind` must be one of {', '.join(get_args(Kind))}, got {kind!r}.")
         series = self._read(X)
         trace = self._judge(series)
-        scores = {
-            "joint": trace.scores,
-            "point": trace.point_scores,
-            "range": trace.range_scores,
-            "slow": trace.slow_scores,
-        }[kind]
+        scores: Floats = trace.scores if kind == "joint" else getattr(trace, f"{kind}_scores")
         return scores[rows_of(X, series)]
 
     def score_samples(self, X: Series) -> Floats:
@@ -319,7 +318,7 @@ class XLSTMAnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         -------
         DataFrame
             Index: channels. Columns: `share` (they sum to 1), and at the peak, or the end of a
-            stuck sensor, `reading`, `expected` and `z`, the normal score of the error.
+            stuck sensor, `reading`, `expected` and `z`, the error in units of those before.
         """
         return explanation(event)
 
@@ -352,7 +351,11 @@ class XLSTMAnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
     def _read(self, X: Series) -> TimeSeries:
         check_is_fitted(self)
         series = _single(read_panel(X, name="X", known=self.known_, may_be_silent=True))
-        if len(series.values) <= self.host_.config.warm_up:
+        if np.isnan(series.values).all():
+            warnings.warn(
+                "`X` has no reading, only NaN: nothing is judged.", SeriesWarning, stacklevel=3
+            )
+        elif len(series.values) <= self.host_.config.warm_up:
             warnings.warn(
                 f"`X` has {len(series.values)} readings, and none of the first "
                 f"{self.host_.config.warm_up} (`warm_up`) of a series is judged: put readings of "
@@ -370,10 +373,11 @@ class XLSTMAnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         return host.judge(innovations, forecast_innovations(self.forecaster_.model_, innovations))
 
     def _alpha(self, index: pd.Index[Any]) -> float:
+        is_given = self.alarms_per_day is not None or self.alpha is not None
         return find_alpha(
             alarms_per_day=self.alarms_per_day,
             alpha=self.alpha,
-            contamination=self.contamination,
+            contamination=None if is_given and self.contamination == "auto" else self.contamination,
             seconds=step_seconds(index),
         )
 

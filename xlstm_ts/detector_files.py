@@ -20,7 +20,7 @@ from xlstm_ts.persistence import DETECTOR
 if TYPE_CHECKING:
     from xlstm_ts.detector import XLSTMAnomalyDetector
 
-VERSION = 1
+VERSION = 2
 
 
 def save(path: Path, detector: XLSTMAnomalyDetector) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from xlstm_ts.detector import XLSTMAnomalyDetector
 
 QUANTILES = (0.1, 0.5, 0.9)
+SPAN = 5000.0  # readings: innovations are in running units already
 CHUNK = 512  # readings in one call of the model
 SAME = (
     "channels", "blocks", "d_model", "n_heads", "max_steps", "batch_size", "learning_rate",
@@ -33,8 +34,12 @@ SAME = (
 def innovation_forecaster(
     detector: XLSTMAnomalyDetector, innovations: Sequence[Innovation], *, channels: Sequence[str]
 ) -> XLSTMForecaster:
-    """Train the model on the innovations of the training series; its graph names the channels."""
-    seen = np.array([one.seen for one in innovations])
+    """Train the model on the innovations of the training series, with the readings beside them.
+
+    Innovations have the scale of what is to be told, readings the level that channels share. Its
+    graph names the channels.
+    """
+    seen, values = _seen(innovations)
     # Half of a short series is context, the other half gives windows to train on.
     n_train = len(seen) - round(detector.validation_fraction * len(seen))
     forecaster = XLSTMForecaster(
@@ -42,10 +47,12 @@ def innovation_forecaster(
         quantiles=QUANTILES,
         patch_length=1,
         context_length=max(1, min(detector.context_length, n_train // 2)),
+        scaling_span=SPAN,
         dropout=0.0,
         **{name: getattr(detector, name) for name in SAME},
     )
-    return forecaster.fit(pd.DataFrame(seen, columns=list(channels)))
+    readings = pd.DataFrame(values, columns=[f"{name} (reading)" for name in channels])
+    return forecaster.fit(pd.DataFrame(seen, columns=list(channels)), readings)
 
 
 def forecast_innovations(model: XLSTM, innovations: Sequence[Innovation]) -> Floats:
@@ -54,15 +61,23 @@ def forecast_innovations(model: XLSTM, innovations: Sequence[Innovation]) -> Flo
     It runs in float64 in its parallel form; NaN for the first, before which there is none.
     """
     truth = copy.deepcopy(model).cpu().double().eval()
-    seen = torch.as_tensor(np.array([one.seen for one in innovations]))[None, :-1]
+    seen, values = (torch.as_tensor(part)[None, :-1] for part in _seen(innovations))
     state, shape = truth.initial_state(1), (1, seen.shape[2], len(model.config.quantiles))
     parts = [np.full(shape, np.nan)]
+    # Readings of the horizon, which are not looked at.
+    ahead = torch.full_like(values[:, :1], torch.nan)
     with torch.inference_mode():
-        for part in seen.split(CHUNK, 1):
+        for part, beside in zip(seen.split(CHUNK, 1), values.split(CHUNK, 1), strict=True):
             if part.shape[1]:
-                forecast, state = truth(part, state)
+                forecast, state = truth(part, state, torch.cat((beside, ahead), 1))
                 parts.append(forecast[0, :, 0].numpy())
     return np.concatenate(parts)
+
+
+def _seen(innovations: Sequence[Innovation]) -> tuple[Floats, Floats]:
+    """Return innovations and readings, `(T, C)` each, as a model may see them."""
+    seen = np.array([one.seen for one in innovations])
+    return seen, np.array([one.seen_value for one in innovations])
 
 
 class AnomalyStream:
@@ -104,9 +119,11 @@ class AnomalyStream:
         innovation = self.host.whitening.step(np.array(values))
         verdict = self.host.judge_one(innovation, self._quantiles)
         if self._model is not None:
-            seen = torch.as_tensor(innovation.seen)[None]
+            seen, value = innovation.seen[None], innovation.seen_value[None]
             with torch.inference_mode():
-                forecast, self._state = self._model.step(seen, self._state)
+                forecast, self._state = self._model.step(
+                    torch.as_tensor(seen), self._state, torch.as_tensor(value)
+                )
             self._quantiles = forecast[0, 0].numpy()
         return verdict
 

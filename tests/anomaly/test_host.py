@@ -157,6 +157,31 @@ def test_a_held_level_shift_waits_for_acknowledgement(fitted: AnomalyHost) -> No
     assert not rest.alarms[20:].any()
 
 
+def test_sensors_that_part_are_found_though_each_looks_as_always() -> None:
+    rng = np.random.default_rng(3)
+    thing, other = (autoregression(rng.standard_normal((6000, 1)), 0.97) for _ in range(2))
+    share = np.interp(np.arange(6000), [4400, 4420, 4500, 4520], [0, 1, 1, 0])[:, None]
+    readings = np.hstack([thing, (1 - share) * thing + share * other])
+    readings += 0.1 * thing.std() * rng.standard_normal(readings.shape)
+    host = AnomalyHost(HostConfig(), alpha=1e-4).fit(readings[:3000])
+    trace = host.fresh().run(readings[3000:])
+    starts = [event.start for event in trace.events]
+    assert any(1400 <= start < 1520 for start in starts)
+    during = slice(1420, 1500)
+    assert np.median(trace.relation_scores[during]) > 4
+    assert np.median(trace.point_scores[during]) < 2
+    assert np.median(trace.level_scores[during]) < 2
+
+
+def test_a_level_of_before_is_news_for_training_alone(fitted: AnomalyHost) -> None:
+    readings = clean(900, seed=5)
+    readings[500:, 0] += 5 * SPREAD
+    trace = fitted.fresh().run(readings)
+    later = slice(700, 900)
+    assert np.median(trace.level_scores[later]) > 2 * np.median(trace.recent_scores[later])
+    assert trace.recent_scores[500] > 3
+
+
 def test_a_slow_drift_is_seen(fitted: AnomalyHost) -> None:
     readings = clean(2500, seed=5)
     readings[1000:, 0] += np.minimum(np.arange(1500) / 400, 1) * 6 * SPREAD

@@ -6,15 +6,18 @@ import numpy as np
 import pytest
 
 from xlstm_ts.anomaly import calibrate_scores
+from xlstm_ts.anomaly.aggregate import Aggregate
 from xlstm_ts.anomaly.budgets import find_alpha
 from xlstm_ts.anomaly.calibration import Calibrator
+from xlstm_ts.anomaly.comparison import Comparison
 from xlstm_ts.anomaly.events import EventMachine, Evidence
+from xlstm_ts.anomaly.evidence import ForecastErrors, Views
 from xlstm_ts.anomaly.feedback import RateFeedback
 from xlstm_ts.anomaly.guard import CLIP, InputGuard
 from xlstm_ts.anomaly.head import OnlineHead
+from xlstm_ts.anomaly.relation import Relation
 from xlstm_ts.anomaly.slow import SlowChannel
 from xlstm_ts.anomaly.stuck import StuckRule
-from xlstm_ts.anomaly.surprise import fit_student, normal_score
 from xlstm_ts.anomaly.tail import Tail
 
 ONE = np.ones(1)
@@ -46,27 +49,67 @@ def test_head_learns_an_autoregression_and_stays_bounded() -> None:
     assert np.abs(head.doubt).max() < 1000
 
 
-@pytest.mark.parametrize("degrees", [2, 3, 5, 30])
-def test_normal_scores_are_those_of_the_distribution(degrees: int) -> None:
-    stats = pytest.importorskip("scipy.stats")
-    errors = np.array([-20.0, -4.0, -1.0, 0.0, 0.5, 2.0, 8.0])
-    scores = normal_score(errors[:, None], degrees=degrees * ONE, scale=2 * ONE)[:, 0]
-    right = stats.norm.ppf(stats.t.cdf(errors / 2, degrees))
-    assert scores == pytest.approx(right, rel=0.06, abs=0.02)
+def test_the_relation_is_that_of_the_covariance() -> None:
+    rng = np.random.default_rng(0)
+    mixing = np.array([[1, 0, 0], [0.8, 0.6, 0], [0, 0.5, 1]])
+    values = 3 + rng.standard_normal((6000, 3)) @ mixing.T
+    relation = Relation(3)
+    left = np.array([relation.step(value) for value in values])[-2000:]
+    covariance = mixing @ mixing.T
+    for j in range(3):
+        others = [k for k in range(3) if k != j]
+        inner, across = covariance[np.ix_(others, others)], covariance[j, others]
+        right = values[-2000:] - 3
+        right = right[:, j] - right[:, others] @ np.linalg.solve(inner, across)
+        assert np.corrcoef(left[:, j], right)[0, 1] > 0.99
+        assert left[:, j].std() == pytest.approx(right.std(), rel=0.1)
+
+
+def test_channels_that_go_together_exactly_have_a_relation() -> None:
+    rng, relation = np.random.default_rng(0), Relation(3)
+    left = []
+    for shared in rng.standard_normal(2000):
+        left.append(relation.step(np.array([shared, 2 * shared, 0.0])))
+    parted = relation.step(np.array([1.0, 0.0, 0.0]))
+    assert np.isfinite(left).all()
+    assert np.abs(parted[:2]).min() > 20 * np.abs(left[-100:]).max()
+    assert parted[2] == pytest.approx(0, abs=1e-6)
+
+
+def test_an_error_counts_by_both_forecasts_and_is_never_forgiven() -> None:
+    errors = ForecastErrors(1, half_life=1e9)
+    errors.fit(np.tile([-1.0, 0.0, 1.0], (5, 1, 1)))
+
+    def joint(error: float, *quantiles: float) -> float:
+        return abs(errors.step(error * ONE, np.array([quantiles])).item())
+
+    assert joint(3, -1, 0, 1) == pytest.approx(3, rel=1e-6)
+    assert joint(3, -10, 0, 10) == pytest.approx(3, rel=1e-6)  # no surer than usual
+    assert joint(3, -0.5, 0, 0.5) == pytest.approx(math.sqrt(4 * 7) - 1, rel=1e-6)
+    assert joint(3, 2, 3, 4) == pytest.approx(math.sqrt(4 * 1) - 1, rel=1e-6)
+    assert joint(3, 4, 5, 6) == pytest.approx(math.sqrt(4 * 3) - 1, rel=1e-6)
+    assert errors.step(3 * ONE, None).item() == 3
+    assert joint(3, math.nan, math.nan, math.nan) == pytest.approx(3, rel=1e-6)
+    assert math.isnan(joint(math.nan, -1, 0, 1))
 
 
 def test_the_rarest_errors_do_not_tie() -> None:
-    errors = np.array([[30.0], [300.0], [3000.0]])
-    scores = normal_score(errors, degrees=5 * ONE, scale=ONE)[:, 0]
-    assert (np.diff(scores) > 1).all()
+    aggregate, silent = Aggregate(span=10), np.full(1, np.nan)
+    points = [
+        aggregate.step(Views(error * ONE, silent, silent, silent))[0] for error in (30, 90, 900)
+    ]
+    assert (np.diff(points) > 1).all()
 
 
-def test_student_is_found() -> None:
-    errors = np.random.default_rng(0).standard_t(4, (20_000, 1))
-    errors[:50] = np.nan
-    degrees, scale = fit_student(errors / 1.5)
-    assert degrees.item() in (3, 4, 5)
-    assert scale.item() == pytest.approx(1 / 1.5, rel=0.1)
+def test_the_rarest_view_speaks_and_silent_ones_do_not() -> None:
+    rng, comparison = np.random.default_rng(0), Comparison()
+    raw = rng.exponential(size=(5000, 5)) * [1, 10, 0.1, 1, 1]
+    raw[:, 4] = np.nan
+    comparison.fit(raw)
+    found = comparison.surprises([0.5, 5, 0.9, 0.5, math.nan])
+    assert found.index(max(found)) == 2
+    assert found[:2] == pytest.approx([0.5 / math.log(10)] * 2, rel=0.2)
+    assert found[4] == 0
 
 
 def test_tail_tells_exponential_probabilities() -> None:
@@ -217,10 +260,10 @@ def test_any_score_can_be_calibrated() -> None:
 def test_budgets() -> None:
     assert find_alpha(alarms_per_day=2, seconds=864) == pytest.approx(0.02)
     assert find_alpha(alpha=1e-3) == find_alpha(contamination=1e-3) == 1e-3
-    assert find_alpha() == 1e-4
-    assert find_alpha(seconds=60) == pytest.approx(1 / 1440)
-    assert find_alpha(seconds=3600) == 1e-2
-    with pytest.raises(ValueError, match=r"one budget, got `alarms_per_day`, `alpha`"):
+    assert find_alpha(contamination="auto") == 1e-4
+    assert find_alpha(contamination="auto", seconds=60) == pytest.approx(1 / 1440)
+    assert find_alpha(contamination="auto", seconds=3600) == 1e-2
+    with pytest.raises(ValueError, match=r"one budget, .* got `alarms_per_day`, `alpha`"):
         find_alpha(alarms_per_day=1, alpha=0.1)
     with pytest.raises(ValueError, match="needs readings with times"):
         find_alpha(alarms_per_day=1)

@@ -1,4 +1,4 @@
-"""Two scores of all channels: of the reading now, and of the last stretch."""
+"""One raw score of all channels for each view of a reading, and one of the last stretch."""
 
 from __future__ import annotations
 
@@ -6,51 +6,51 @@ import math
 
 import numpy as np
 
-from xlstm_ts.anomaly.evidence import Scores
-from xlstm_ts.anomaly.stages import Floats, Stage, is_there, within
+from xlstm_ts.anomaly.evidence import Views
+from xlstm_ts.anomaly.stages import Mask, Stage, is_there
 
-MOST = 7.0  # of a normal score, for the stretch
+MOST = 1e3  # of an error: beyond anything rare, so that no two of the rarest tie
+MOST_LASTING = 7.0  # of an error in a stretch: one glitch is to stay a spike
+ORDINARY = 0.5  # mean of log(1 + |error|) where errors are normal
+NAMES = ("point", "range", "level", "recent", "relation")
 
 
 class Aggregate(Stage):
-    """The mean square of normal scores over channels, now and, by a running mean, lately.
+    """Mean squares over channels of the views, and a running mean of errors of the forecast.
 
-    The score of now looks at the errors of the model. That of the stretch looks at those of the
-    online head too, which an anomaly cannot talk into expecting more of it. Squares have the tail
-    of an exponential distribution where scores are normal, which is what `Tail` continues; the
-    running mean is of log(1 + root), of scores within +-7, so that one reading does not fill it.
+    Squares have the tail of an exponential distribution where errors are normal, which is what
+    `Tail` continues. The running mean is of log(1 + |error|), over channels too, so that neither
+    one reading nor one channel fills it: it is high where much is a little off.
 
     Parameters
     ----------
     span : float
         Span of the running mean, in readings.
-    usual : float, default=1
+    usual : float, default=0.5
         The score of a stretch that a stream starts from.
     """
 
     STATE = ("running",)
 
-    def __init__(self, *, span: float, usual: float = 1.0) -> None:
+    def __init__(self, *, span: float, usual: float = ORDINARY) -> None:
         self.share = 2 / (span + 1)
-        self.running = math.log1p(math.sqrt(usual))
+        self.running = usual
 
-    def step(self, scores: Scores) -> tuple[float, float]:
-        """Return the score of now and that of the stretch; NaN where there is no evidence."""
-        model = _mean_square(scores.model)
-        if math.isnan(model):
-            return math.nan, math.nan
-        both = sum(_mean_square(within(part, MOST)) for part in scores) / 2
-        self.running += self.share * (math.log1p(math.sqrt(both)) - self.running)
-        return model, math.expm1(self.running) ** 2
-
-
-def _mean_square(z: Floats) -> float:
-    """Return the mean square; a missing channel counts as an ordinary one.
-
-    Otherwise a few channels alone would be taken for the mean of all.
-    """
-    squares = z * z
-    there = is_there(squares)
-    if there.all():
-        return float(squares.mean())
-    return float(np.where(there, squares, 1.0).mean()) if there.any() else math.nan
+    def step(self, views: Views) -> list[float]:
+        """Return raw scores in the order of `NAMES`; NaN where there is no evidence."""
+        errors = np.array(views)
+        squares = np.minimum(errors * errors, MOST**2)
+        lately = np.log1p(np.minimum(np.abs(errors[0]), MOST_LASTING))
+        there = is_there(squares)
+        if not there.all():
+            # A missing channel counts as an ordinary one: otherwise a few channels alone would be
+            # taken for the mean of all.
+            speaks: Mask = np.any(there, axis=1)
+            squares = np.where(there, squares, np.where(speaks, 1.0, np.nan)[:, None])
+            lately = np.where(there[0], lately, ORDINARY)
+            if not speaks[0]:
+                return [math.nan] * len(NAMES)
+        channels = errors.shape[1]
+        self.running += self.share * (float(lately.sum()) / channels - self.running)
+        point, level, recent, relation = (squares.sum(1) / channels).tolist()
+        return [point, self.running, level, recent, relation]

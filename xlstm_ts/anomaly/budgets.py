@@ -19,7 +19,7 @@ def find_alpha(
     *,
     alarms_per_day: float | None = None,
     alpha: float | None = None,
-    contamination: Contamination = "auto",
+    contamination: Contamination | None = None,
     seconds: float | None = None,
 ) -> float:
     """Return the share of readings that may be in alarm.
@@ -27,25 +27,27 @@ def find_alpha(
     Parameters
     ----------
     alarms_per_day, alpha, contamination
-        The budget, as `XLSTMAnomalyDetector` has it; at most one of them.
+        The budget, as `XLSTMAnomalyDetector` has it; one of them.
     seconds : float or None
         Length of the step; None where readings are counted.
 
     Raises
     ------
     ValueError
-        Where more than one is given, one is out of range, or alarms are to be counted by the day
-        and readings have no times.
+        Where none or more than one is given, it is out of range, or alarms are to be counted by the
+        day and readings have no times.
     """
-    given = {"alarms_per_day": alarms_per_day, "alpha": alpha}
-    given["contamination"] = None if contamination == "auto" else contamination
+    given = {"alarms_per_day": alarms_per_day, "alpha": alpha, "contamination": contamination}
     named = {name: value for name, value in given.items() if value is not None}
-    if len(named) > 1:
-        raise ValueError(f"Give one budget, got {', '.join(f'`{name}`' for name in named)}.")
-    if not named:
+    if len(named) != 1:
+        got = ", ".join(f"`{name}`" for name in named) or "none"
+        raise ValueError(
+            f"Give one budget, `alarms_per_day`, `alpha` or `contamination`; got {got}."
+        )
+    ((name, value),) = named.items()
+    if value == "auto":
         a_day = 0.0 if seconds is None else seconds / A_DAY
         return max(USUAL, min(a_day, LAXEST_BY_ITSELF))
-    ((name, value),) = named.items()
     share = check_real(name, value)
     if name == "alarms_per_day":
         if seconds is None:

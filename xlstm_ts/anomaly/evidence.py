@@ -1,8 +1,7 @@
-"""What errors say: normal scores of the online forecast and of the model behind it.
+"""What a reading says against itself: four views of it, channel by channel.
 
-The model forecasts the next innovation. Where it is surer than usual an error counts for more;
-where it is less sure an error counts no less: an anomaly that goes on makes a model expect more of
-it, and must not be forgiven for that.
+Against the forecast (of the online head and of the model together), against the readings of
+training, against the last readings, and against the other channels.
 """
 
 from __future__ import annotations
@@ -11,27 +10,42 @@ from typing import NamedTuple
 
 import numpy as np
 
-from xlstm_ts.anomaly.stages import Floats, Stage, is_there
-from xlstm_ts.anomaly.surprise import Correction, fit_student, normal_score
+from xlstm_ts.anomaly.correction import Correction
+from xlstm_ts.anomaly.stages import Floats, Mask, Stage, is_there
 
 SUREST = 0.2  # of the usual width
 
 
-class Scores(NamedTuple):
-    """Normal scores of one reading, `(C,)` each; NaN is missing.
+class Views(NamedTuple):
+    """How far a reading is off, `(C,)` each in units of what is usual there; NaN says nothing.
 
     Attributes
     ----------
-    online, model : ndarray of float64, shape (C,)
-        Of the error of the online head, and of that of the model.
+    forecast : ndarray of float64, shape (C,)
+        From what was expected.
+    level, recent : ndarray of float64, shape (C,)
+        From the readings of training, and from the last ones.
+    relation : ndarray of float64, shape (C,)
+        From what the other channels tell.
     """
 
-    online: Floats
-    model: Floats
+    forecast: Floats
+    level: Floats
+    recent: Floats
+    relation: Floats
+
+    def only(self, settled: Mask) -> Views:
+        """Return the views of some channels, and nothing of the others."""
+        return self if settled.all() else Views(*np.where(settled, np.array(self), np.nan))
 
 
-class ErrorScores(Stage):
-    """Turns innovations and their forecasts into normal scores.
+class ForecastErrors(Stage):
+    """The error of a reading by the online head and by the model behind it, as one.
+
+    The model forecasts the next innovation. Where it is surer than usual an error counts for more;
+    where it is less sure an error counts no less: an anomaly that goes on makes a model expect more
+    of it, and must not be forgiven for that. Nor may the online head be talked into it, so both
+    errors count alike: the logarithm of 1 + error is the mean of theirs.
 
     Parameters
     ----------
@@ -41,34 +55,23 @@ class ErrorScores(Stage):
         Of the running location and scale of the model's errors.
     """
 
-    STATE = ("correction", "usual", "degrees", "scale")
+    STATE = ("correction", "usual")
 
     def __init__(self, n_channels: int, *, half_life: float) -> None:
         self.correction = Correction(np.zeros(n_channels), np.ones(n_channels), half_life=half_life)
         self.usual = np.ones(n_channels)  # width of the forecast
-        # Student's t, of the online head and of the model.
-        self.degrees, self.scale = np.full((2, n_channels), 5.0), np.ones((2, n_channels))
 
-    def fit(self, errors: Floats, quantiles: Floats | None) -> None:
-        """Learn from errors of the online head `(T, C)` and the forecasts of them `(T, C, Q)`."""
-        if quantiles is not None:
-            widths = quantiles[..., -1] - quantiles[..., 0]
-            self.usual = np.nanmedian(widths, 0)
-        rows = [None] * len(errors) if quantiles is None else [*quantiles]
-        second = np.array([self._model_error(*row) for row in zip(errors, rows, strict=True)])
-        fits = [fit_student(part) for part in (errors, second)]
-        self.degrees, self.scale = (np.stack(parts) for parts in zip(*fits, strict=True))
+    def fit(self, quantiles: Floats) -> None:
+        """Learn the usual width of forecasts, `(T, C, Q)`; NaN where there was none."""
+        self.usual = np.nanmedian(quantiles[..., -1] - quantiles[..., 0], 0)
 
-    def step(self, error: Floats, quantiles: Floats | None) -> Scores:
-        """Return the normal scores of an innovation `(C,)` and the forecast of it `(C, Q)`."""
-        both = np.stack((error, self._model_error(error, quantiles)))
-        return Scores(*normal_score(both, degrees=self.degrees, scale=self.scale))
-
-    def _model_error(self, error: Floats, quantiles: Floats | None) -> Floats:
+    def step(self, error: Floats, quantiles: Floats | None) -> Floats:
+        """Return the joint error of an innovation `(C,)`, of which the model forecast `(C, Q)`."""
         if quantiles is None:
             return error
         middle = quantiles[:, quantiles.shape[1] // 2]
         width = (quantiles[:, -1] - quantiles[:, 0]) / self.usual
         known = is_there(width)
         middle, width = np.where(known, middle, 0.0), np.where(known, width, 1.0)
-        return self.correction.step((error - middle) / np.minimum(np.maximum(width, SUREST), 1.0))
+        own = self.correction.step((error - middle) / np.minimum(np.maximum(width, SUREST), 1.0))
+        return np.copysign(np.sqrt((1 + np.abs(error)) * (1 + np.abs(own))) - 1, own)

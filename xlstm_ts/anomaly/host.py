@@ -1,8 +1,8 @@
 """The chain: a reading and what was forecast of it in, a verdict out.
 
-Whitening (guard, online head, correction), normal scores, two aggregate scores, tails and rate
-feedback, events; beside them the slow channel and the rule for stuck sensors. Nothing looks ahead
-and no state grows, so a batch is the same steps one after the other.
+Whitening (guard, online head, correction), views of the reading, one raw score for each, tails and
+rate feedback, events; beside them the slow channel and the rule for stuck sensors. Nothing looks
+ahead and no state grows, so a batch is the same steps one after the other.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 
 from xlstm_ts.anomaly.aggregate import Aggregate
 from xlstm_ts.anomaly.calibration import Calibrator
+from xlstm_ts.anomaly.comparison import Comparison
 from xlstm_ts.anomaly.events import EventMachine, Evidence, Policy
-from xlstm_ts.anomaly.evidence import ErrorScores, Scores
+from xlstm_ts.anomaly.evidence import ForecastErrors, Views
 from xlstm_ts.anomaly.slow import SlowChannel
 from xlstm_ts.anomaly.stages import Floats, Mask, Stage, is_there
 from xlstm_ts.anomaly.stuck import StuckRule
-from xlstm_ts.anomaly.tail import NEVER_LEARNT, Tail
+from xlstm_ts.anomaly.tail import NEVER_LEARNT
 from xlstm_ts.anomaly.verdicts import Trace, Verdict, trace
 from xlstm_ts.anomaly.whitening import Innovation, Whitening
 from xlstm_ts.checks import check_integer, check_number
@@ -32,6 +33,7 @@ from xlstm_ts.exceptions import SeriesError
 FEWEST = 10  # readings to learn a tail from
 MOST_ODD = 0.5  # of training: beyond that it is no anomaly
 LEAVES = 3  # spans until the score of the stretch has forgotten a reading
+VIEW_OF = (0, 0, 1, 2, 3)  # the view that each score is of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +104,7 @@ class AnomalyHost(Stage):
     """
 
     STATE = (
-        "whitening", "scores", "aggregate", "point", "range", "joint", "slow", "stuck", "machine",
+        "whitening", "errors", "aggregate", "comparison", "joint", "slow", "stuck", "machine",
         "settling",
     )  # fmt: skip
 
@@ -118,8 +120,8 @@ class AnomalyHost(Stage):
             forgetting=config.forgetting,
             half_life=config.half_life,
         )
-        self.scores = ErrorScores(channels, half_life=config.half_life)
-        self.point, self.range, self.joint = Tail(), Tail(), Calibrator()
+        self.errors = ForecastErrors(channels, half_life=config.half_life)
+        self.comparison, self.joint = Comparison(), Calibrator()
         self.slow, self.stuck = SlowChannel(channels, span=config.slow_span), StuckRule(channels)
         self._begin()
 
@@ -152,7 +154,7 @@ class AnomalyHost(Stage):
         return [self.whitening.step(reading) for reading in readings]
 
     def finish(self, innovations: list[Innovation], quantiles: Floats | None = None) -> AnomalyHost:
-        """End a fit: learn errors, tails and limits.
+        """End a fit: learn limits and tails.
 
         Parameters
         ----------
@@ -164,32 +166,36 @@ class AnomalyHost(Stage):
         """
         config = self.config
         values = np.array([one.value for one in innovations])
-        errors = np.array([one.error for one in innovations])[config.warm_up :]
+        self.slow.fit(values)
+        self.stuck.fit(values)
+        known = innovations[config.warm_up :]
         guesses = None if quantiles is None else quantiles[config.warm_up :]
-        raw = self._learn(errors, guesses)
-        surprises = np.array([self.point.surprise(now) for now in raw[:, 0].tolist()])
+        if guesses is not None:
+            self.errors.fit(guesses)
+        raw = self._raw(known, guesses)
+        self.comparison.fit(raw)
+        point = self.comparison.point
+        surprises = np.array([point.surprise(now) for now in raw[:, 0].tolist()])
         odd = surprises >= NEVER_LEARNT  # false of NaN
         # Anomalies, and what they leave in the score of the stretch.
         lasting = np.convolve(odd, np.ones(LEAVES * config.span))[: len(odd)] > 0
         if 0 < lasting.mean() < MOST_ODD:
-            raw = self._learn(np.where(lasting[:, None], np.nan, errors), guesses)
-        known = raw[~np.isnan(raw).any(1)].tolist()
-        together = [self.point.surprise(now) + self.range.surprise(past) for now, past in known]
-        self.joint.fit(np.array(together))
-        self.slow.fit(values)
-        self.stuck.fit(values)
+            raw = raw[~lasting]
+            self.comparison.fit(raw)
+        self.joint.fit(np.array([max(self.comparison.surprises(row)) for row in raw.tolist()]))
         self._begin()
         return self
 
-    def _learn(self, errors: Floats, quantiles: Floats | None) -> Floats:
-        """Fit normal scores and the tails of both aggregates, `(T, 2)`, and return these."""
-        self.scores.fit(errors, quantiles)
+    def _raw(self, innovations: list[Innovation], quantiles: Floats | None) -> Floats:
+        """Return raw scores of training, `(T, views)`."""
         self.aggregate = Aggregate(span=self.config.span)
-        rows = zip(errors, _rows(quantiles, len(errors)), strict=True)
-        raw = np.array([self.aggregate.step(self.scores.step(*row)) for row in rows])
-        self.point.fit(raw[:, 0])
-        self.range.fit(raw[:, 1])
-        return raw
+        rows = zip(innovations, _rows(quantiles, len(innovations)), strict=True)
+        return np.array([self.aggregate.step(self._views(*row)) for row in rows])
+
+    def _views(self, innovation: Innovation, quantiles: Floats | None) -> Views:
+        level = np.where(self.slow.is_held, innovation.value - self.slow.reference, np.nan)
+        error = self.errors.step(innovation.error, quantiles)
+        return Views(error, level, innovation.recent, innovation.relation)
 
     def fit(self, readings: Floats) -> AnomalyHost:
         """Fit without a model: the online head is the only forecast."""
@@ -226,31 +232,34 @@ class AnomalyHost(Stage):
     def judge_one(self, innovation: Innovation, quantiles: Floats | None = None) -> Verdict:
         """Judge one innovation by the forecast of it, `(C, Q)`."""
         settled = self._settle(innovation)
-        scores = self.scores.step(innovation.error, quantiles)
-        if not settled.all():
-            scores = Scores(*(np.where(settled, part, np.nan) for part in scores))
-        self.last = scores
-        now, stretch = self.aggregate.step(scores)
-        point, past = self._surprise(self.point, now), self._surprise(self.range, stretch)
-        score = self.joint.step(point + past)
+        views = self.last = self._views(innovation, quantiles).only(settled)
+        raw = self.aggregate.step(views)
+        surprises = self.comparison.step(raw)
+        largest = max(surprises)
+        score = self.joint.step(math.nan if math.isnan(raw[0]) else largest)
+        blamed = views[VIEW_OF[surprises.index(largest)]]
         slow = np.where(settled & innovation.there, self.slow.step(innovation.value), 0.0)
         stuck = self.stuck.step(innovation.value) & settled
         threshold = -math.log10(self.alpha)
         event, rebases = self.machine.step(
-            Evidence(score, scores.model, slow, stuck), threshold=threshold
+            Evidence(score, blamed, slow, stuck), threshold=threshold
         )
         if rebases:
             self.slow.rebase()
         level = float(slow.max())
         alarm = score >= threshold or level >= 1 or bool(stuck.any())
+        point, stretch, against_level, recent, relation = surprises
         return Verdict(
-            score=_number(score),
-            point_score=_number(point),
-            range_score=_number(past),
+            score=0.0 if math.isnan(score) else score,
+            point_score=point,
+            range_score=stretch,
+            level_score=against_level,
+            recent_score=recent,
+            relation_score=relation,
             slow_score=level,
             alarm=alarm,
             event=event,
-            contributions=_shares(scores.model),
+            contributions=_shares(blamed),
             status=_status(innovation.there, settled, alarm=alarm, is_stuck=bool(stuck.any())),
         )
 
@@ -263,7 +272,8 @@ class AnomalyHost(Stage):
         """Forget the stream."""
         config, channels = self.config, self.n_channels
         # From the median of training: a start above it would be news where nothing ever happens.
-        self.aggregate = Aggregate(span=config.span, usual=max(0.0, float(self.range.knots[1])))
+        usual = float(self.comparison.range.knots[1])
+        self.aggregate = Aggregate(span=config.span, usual=max(0.0, usual))
         self.slow.mean = self.slow.reference.copy()
         self.stuck.reset()
         self.machine = EventMachine(
@@ -274,14 +284,6 @@ class AnomalyHost(Stage):
             policy=config.policy,
         )
         self.settling = np.full(channels, config.warm_up)
-
-    @staticmethod
-    def _surprise(tail: Tail, score: float) -> float:
-        if math.isnan(score):
-            return math.nan
-        surprise = tail.surprise(score)
-        tail.update(score, surprise)
-        return surprise
 
     def _settle(self, innovation: Innovation) -> Mask:
         """Return the channels that give evidence: neither new nor back from a long gap."""
@@ -305,10 +307,6 @@ def restored_host(
 
 def _rows(values: Floats | None, length: int) -> list[Floats | None]:
     return [None] * length if values is None else [*values]
-
-
-def _number(score: float) -> float:
-    return 0.0 if math.isnan(score) else score
 
 
 def _shares(z: Floats) -> Floats:

@@ -52,6 +52,11 @@ class SlowChannel(Stage):
         limit = MARGIN * np.maximum(np.abs(settled - self.reference).max(0), noise)
         self.limit = np.where(_wanders(readings), NO_LIMIT, limit)
 
+    @property
+    def is_held(self) -> Mask:
+        """Which channels have a level, `(C,)`."""
+        return self.limit < NO_LIMIT
+
     def step(self, reading: Floats) -> Floats:
         """Return by how much each channel is off, 1 at its limit, `(C,)`; NaN is missing."""
         return np.abs(self._follow(reading) - self.reference) / self.limit

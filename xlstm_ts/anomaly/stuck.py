@@ -11,6 +11,7 @@ LONGER = 3  # times the longest run of training
 SPAN = 20  # readings of the running change
 NEVER = 1e18  # readings
 LITTLE = 0.05  # of the usual change
+FAINTER = 10  # times less than the least change of training
 
 
 class StuckRule(Stage):
@@ -49,7 +50,7 @@ class StuckRule(Stage):
             longest * 3 > len(readings), NEVER, np.maximum(SHORTEST, LONGER * longest + 1)
         )
         lowest = seen[min(2 * SPAN, len(seen) - 1) :].min(0)
-        self.least = np.minimum(LITTLE * usual, lowest / LONGER)
+        self.least = np.minimum(LITTLE * usual, lowest / FAINTER)
 
     def reset(self) -> None:
         """Forget the last readings, and keep what training taught."""

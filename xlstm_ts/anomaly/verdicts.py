@@ -8,9 +8,11 @@ from typing import NamedTuple
 import numpy as np
 
 from xlstm_ts.anomaly.events import Event
-from xlstm_ts.anomaly.evidence import Scores
+from xlstm_ts.anomaly.evidence import Views
 from xlstm_ts.anomaly.stages import Floats, Mask
 from xlstm_ts.anomaly.whitening import Innovation
+
+NUMBERS = 7  # fields of a verdict that are scores, the first ones
 
 
 class Verdict(NamedTuple):
@@ -19,18 +21,19 @@ class Verdict(NamedTuple):
     Attributes
     ----------
     score : float
-        Calibrated -log10 p of the reading and the stretch before it together, high is abnormal; 0
-        where there is no evidence.
-    point_score, range_score : float
-        The two that it is made of: -log10 p of the reading alone, and of the stretch.
+        Calibrated -log10 p of the reading, high is abnormal; 0 where there is no evidence.
+    point_score, range_score, level_score, recent_score, relation_score : float
+        What it is the largest of: -log10 p of the reading against its forecast, of the stretch of
+        such errors, of the reading against those of training, against the last ones, and against
+        the other channels.
     slow_score : float
-        How far the level is from that of training; from 1 on it raises an alarm.
+        How far the running level is from that of training; from 1 on it raises an alarm.
     alarm : bool
         Whether the reading is in alarm, by the score, the slow channel or a stuck sensor.
     event : Event or None
         The event that is open, or that has closed at this reading.
     contributions : ndarray of float64, shape (C,)
-        Share of each channel in the reading's own score; they sum to 1, or are 0 where nothing is
+        Share of each channel in the largest of these; they sum to 1, or are 0 where nothing is
         scored.
     status : {"warm-up", "ok", "alarm", "missing", "stuck"}
         In a word.
@@ -39,6 +42,9 @@ class Verdict(NamedTuple):
     score: float
     point_score: float
     range_score: float
+    level_score: float
+    recent_score: float
+    relation_score: float
     slow_score: float
     alarm: bool
     event: Event | None
@@ -51,13 +57,13 @@ class Trace(NamedTuple):
 
     Attributes
     ----------
-    scores, point_scores, range_scores, slow_scores : ndarray of float64, shape (T,)
-        As of `Verdict`.
+    scores, point_scores, range_scores, level_scores, recent_scores, relation_scores, slow_scores
+        As of `Verdict`, ndarrays of float64, shape (T,).
     alarms : ndarray of bool, shape (T,)
         Readings in alarm.
     contributions, z, expected, scale : ndarray of float64, shape (T, C)
-        Shares of the channels, normal scores of their errors (NaN where there is no evidence),
-        what was expected, and the scale of errors, both in raw units.
+        Shares of the channels, errors of the forecast in running units (NaN where there is no
+        evidence), what was expected, and the scale of errors, both in raw units.
     statuses : list of str, length T
         As of `Verdict`.
     events : list of Event
@@ -67,6 +73,9 @@ class Trace(NamedTuple):
     scores: Floats
     point_scores: Floats
     range_scores: Floats
+    level_scores: Floats
+    recent_scores: Floats
+    relation_scores: Floats
     slow_scores: Floats
     alarms: Mask
     contributions: Floats
@@ -77,19 +86,23 @@ class Trace(NamedTuple):
     events: list[Event]
 
 
-def trace(judged: Sequence[tuple[Innovation, Verdict, Scores]]) -> Trace:
+def trace(judged: Sequence[tuple[Innovation, Verdict, Views]]) -> Trace:
     """Lay out what was said of many readings by columns."""
-    innovations, verdicts, scores = zip(*judged, strict=True)
+    innovations, verdicts, views = zip(*judged, strict=True)
     events = {one.event.number: one.event for one in verdicts if one.event is not None}
-    numbers = np.array([verdict[:4] for verdict in verdicts]).T
+    numbers = np.array([verdict[:NUMBERS] for verdict in verdicts]).T
+    joint, point, stretch, level, recent, relation, slow = numbers
     return Trace(
-        scores=numbers[0],
-        point_scores=numbers[1],
-        range_scores=numbers[2],
-        slow_scores=numbers[3],
+        scores=joint,
+        point_scores=point,
+        range_scores=stretch,
+        level_scores=level,
+        recent_scores=recent,
+        relation_scores=relation,
+        slow_scores=slow,
         alarms=np.array([verdict.alarm for verdict in verdicts]),
         contributions=np.array([verdict.contributions for verdict in verdicts]),
-        z=np.array([one.model for one in scores]),
+        z=np.array([one.forecast for one in views]),
         expected=np.array([one.expected for one in innovations]),
         scale=np.array([one.scale for one in innovations]),
         statuses=[verdict.status for verdict in verdicts],

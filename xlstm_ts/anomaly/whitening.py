@@ -6,12 +6,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from xlstm_ts.anomaly.correction import Correction
 from xlstm_ts.anomaly.guard import InputGuard
 from xlstm_ts.anomaly.head import OnlineHead
+from xlstm_ts.anomaly.relation import Relation
 from xlstm_ts.anomaly.stages import Floats, Mask, Stage, is_there, within
-from xlstm_ts.anomaly.surprise import Correction
 
-CLIP = 3.0  # of what a model sees: it is not to expect what is wrong
+CLIP = 3.0  # of errors that a model sees: it is not to expect what is wrong
+FARTHEST = 8.0  # spreads, of readings that it sees
+RECENT = 140.0  # half-life in readings of what a reading is held against as the last ones
 SMALLEST = 1e-3  # scale of errors to start from, in spreads
 
 
@@ -30,6 +33,9 @@ class Innovation(NamedTuple):
         The online forecast, and the scale of its errors, both in raw units.
     gap : ndarray of float64, shape (C,)
         Missing readings right before it.
+    recent, relation : ndarray of float64, shape (C,)
+        How far the reading is from the last ones, and from what the other channels tell, in running
+        units; NaN where it is missing, and of the relation where there is no other channel.
     """
 
     value: Floats
@@ -38,15 +44,22 @@ class Innovation(NamedTuple):
     expected: Floats
     scale: Floats
     gap: Floats
+    recent: Floats
+    relation: Floats
 
     @property
     def seen(self) -> Floats:
         """The error as a model may see it, `(C,)`."""
         return within(self.error, CLIP)
 
+    @property
+    def seen_value(self) -> Floats:
+        """The reading as a model may see it, `(C,)`."""
+        return within(self.value, FARTHEST)
+
 
 class Whitening(Stage):
-    """Guard, online head and correction of errors.
+    """Guard, online head and correction of errors; beside them the last readings and the relation.
 
     Parameters
     ----------
@@ -56,7 +69,9 @@ class Whitening(Stage):
         As in `HostConfig`.
     """
 
-    STATE = ("center", "spread", "guard", "head", "correction", "gap")
+    STATE = (
+        "center", "spread", "guard", "head", "relation", "correction", "gap",
+    )  # fmt: skip
 
     def __init__(
         self, readings: Floats, *, n_lags: int, forgetting: float, half_life: float
@@ -66,25 +81,41 @@ class Whitening(Stage):
         changes = np.diff((readings - self.center) / self.spread, axis=0)
         changes = np.where(np.isnan(changes).all(0), 0.0, changes)
         usual = 1.5 * np.sqrt(np.nanmedian(changes**2, 0))  # a quartile of a normal distribution
-        nothing = np.zeros(channels)
-        self.gap = nothing.copy()
+        self.gap = np.zeros(channels)
         self.guard = InputGuard(channels)
         self.head = OnlineHead(channels, n_lags=n_lags, forgetting=forgetting)
-        self.correction = Correction(nothing, np.maximum(usual, SMALLEST), half_life=half_life)
+        self.relation = Relation(channels)
+        # Of errors of the forecast, readings, and what the other channels leave, in this order.
+        scale = np.ones((3, channels))
+        scale[0] = np.maximum(usual, SMALLEST)
+        lives = np.array([[half_life], [RECENT], [half_life]])
+        self.correction = Correction(np.zeros((3, channels)), scale, half_life=lives)
 
     def step(self, reading: Floats) -> Innovation:
         """Take a raw reading `(C,)`."""
         value = (reading - self.center) / self.spread
-        forecast, scale = self.head.forecast(), self.correction.scale
+        forecast, scale = self.head.forecast(), self.correction.scale[0]
         self.head.update(self.guard.step(value, forecast, scale), forecast, scale)
-        location = self.correction.location
+        location = self.correction.location[0]
         there, gap = is_there(value), self.gap
         self.gap = np.where(there, 0.0, gap + 1)
         # After a gap the forecast looks further ahead: at worst as a random walk.
         wider = np.sqrt(1 + gap)
-        error = self.correction.step((value - forecast) / wider)
+        left = self._left(value, forecast, there)
+        error, recent, relation = self.correction.step(
+            np.array(((value - forecast) / wider, value, left))
+        )
         expected = (forecast + location * wider) * self.spread + self.center
-        return Innovation(value, there, error, expected, scale * wider * self.spread, gap)
+        width = scale * wider * self.spread
+        return Innovation(value, there, error, expected, width, gap, recent, relation)
+
+    def _left(self, value: Floats, forecast: Floats, there: Mask) -> Floats:
+        """Return what the other channels leave of each; NaN where there is no other."""
+        if len(value) == 1:
+            return np.full(1, np.nan)
+        # A forecast stands in for a missing channel, and is no evidence against it.
+        left = self.relation.step(within(np.where(there, value, forecast), FARTHEST))
+        return np.where(there, left, np.nan)
 
 
 def find_units(readings: Floats) -> tuple[Floats, Floats]:

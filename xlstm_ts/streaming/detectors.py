@@ -25,6 +25,7 @@ from xlstm_ts.streaming.readings import read_reading
 from xlstm_ts.streaming.snapshots import Snapshot, read_snapshot, write_snapshot
 from xlstm_ts.streaming.streams import Stream
 
+NOTHING_AHEAD = np.empty((1, 0))  # the readings beside innovations are known up to now
 MODEL, HOST = "model/", "host/"  # in snapshots
 
 
@@ -77,7 +78,7 @@ class DetectorModel:
         *,
         alarms_per_day: float | None = None,
         alpha: float | None = None,
-        contamination: Contamination = "auto",
+        contamination: Contamination | None = None,
     ) -> None:
         """Change the budget of streams that are yet to be created, as in `XLSTMAnomalyDetector`."""
         self._host.alpha = find_alpha(
@@ -125,7 +126,8 @@ class DetectorStream:
         values = read_reading(reading, self._contract.channels)
         innovation = self.host.whitening.step(np.array(values))
         verdict = self.host.judge_one(innovation, self._quantiles)
-        self._quantiles = self._stream.step(innovation.seen).quantiles[0].astype(np.float64)
+        output = self._stream.step_columns(innovation.seen, innovation.seen_value, NOTHING_AHEAD)
+        self._quantiles = output.quantiles[0].astype(np.float64)
         return verdict
 
     def set_budget(
@@ -133,7 +135,7 @@ class DetectorStream:
         *,
         alarms_per_day: float | None = None,
         alpha: float | None = None,
-        contamination: Contamination = "auto",
+        contamination: Contamination | None = None,
     ) -> None:
         """Change the budget of this stream alone, as in `XLSTMAnomalyDetector`."""
         self.host.alpha = find_alpha(
