@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from xlstm_ts.calibration import intervals
 from xlstm_ts.config import lowest
 from xlstm_ts.evaluation import mean_skill, rolling_forecasts
-from xlstm_ts.exceptions import SeriesWarning
+from xlstm_ts.exceptions import SeriesError, SeriesWarning
 from xlstm_ts.exogenous import Covariates, Exogenous
 from xlstm_ts.frames import read_panel
 from xlstm_ts.panels import Floats, Like, LongColumns, Panel, TimeSeries, join_series
@@ -188,6 +189,11 @@ class Prediction:
             season=self.season_length_,
         )
 
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()  # type: ignore[misc]
+        tags.input_tags.allow_nan = True
+        return tags
+
     def _long_columns(self) -> LongColumns:
         return LongColumns(self.id_column, self.time_column, self.target_column)
 
@@ -201,6 +207,11 @@ class Prediction:
     ) -> Panel:
         """Return the series to forecast from, with what is known `horizon` times ahead of them."""
         long, known = self._long_columns(), self.context_
+        if y is None and known.is_example:
+            raise SeriesError(
+                "After a fit on Parquet files no context is kept; give one as `y`, or by `update`, "
+                "or forecast all by xlstm_ts.parquet.predict_parquet."
+            )
         panel = known if y is None else read_panel(y, long=long, known=known)
         check_domain(panel, self.model_.config.target_transform)
         ahead = self.model_.config.horizon if ahead is None else ahead
@@ -274,7 +285,7 @@ class Prediction:
         """Yield each series, after its context where it follows on that."""
         panel, context = self._context(y, X, static, ahead=0), self.context_
         for key, one in panel.series.items():
-            before = context.series.get(key)
+            before = context.kept.get(key)
             if before is not None and follows_on(one.index, before.index):
                 yield join_series(before, one)
             else:

@@ -30,6 +30,10 @@ class Windows(NamedTuple):
         """Return the windows on a device."""
         return Windows(*(part.to(device) for part in self))
 
+    def rows(self, which: slice) -> Windows:
+        """Return some of the windows."""
+        return Windows(*(part[which] for part in self))
+
     def split(self, size: int) -> Iterator[Windows]:
         """Yield the windows in batches of at most `size`."""
         parts = (part.split(size) for part in self)
@@ -114,6 +118,10 @@ class WindowSampler:
                 for one, end in zip(padded, self.ends.tolist(), strict=True)
             ]
         )
+
+    def at(self, step: int) -> WindowSampler:
+        """Return what cuts the windows of a step: always the same."""
+        return self
 
     def draw(self, size: int, *, generator: torch.Generator, own: slice = slice(None)) -> Windows:
         """Return `size` windows of random start and group, or those of a process alone."""
