@@ -162,8 +162,11 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "xlstm_ts.parquet.files": ({"xlstm_ts.panels"}, {"pyarrow"}),
     "xlstm_ts.parquet.clock": ({"xlstm_ts.steps"}, {"pandas"}),
     "xlstm_ts.parquet.index": (
-        {f"xlstm_ts.{name}" for name in ("frames", "panels", "parquet.clock", "parquet.files")}
-        | {"xlstm_ts.parquet.panel"},
+        {f"xlstm_ts.{name}" for name in ("panels", "parquet.clock", "parquet.files")}, set(),
+    ),
+    "xlstm_ts.parquet.scan": (
+        {"xlstm_ts.frames", "xlstm_ts.panels"}
+        | {f"xlstm_ts.parquet.{name}" for name in ("clock", "files", "index", "panel")},
         set(),
     ),
     "xlstm_ts.parquet.rows": (
@@ -175,7 +178,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     ),
     "xlstm_ts.parquet.predicting": (
         {f"xlstm_ts.{name}" for name in ("config", "evaluation", "files", "panels", "pools")}
-        | {f"xlstm_ts.parquet.{name}" for name in ("index", "panel", "rows")},
+        | {f"xlstm_ts.parquet.{name}" for name in ("index", "panel", "rows", "scan")},
         {"pandas", "pyarrow"},
     ),
     "xlstm_ts.parquet.fitting": (

@@ -78,7 +78,8 @@ class PoolSampler:
         max_steps: int,
         seed: int,
     ) -> None:
-        self.blocks, self.read, self.make, self.seed = blocks, read, make, seed
+        self.blocks, self.read, self.make = blocks, read, make
+        self.order = np.random.default_rng(seed).permutation(len(blocks))
         self.steps = max(LEAST_STEPS, max_steps // len(blocks))
         self._turn = -1
         self._held: dict[int, list[Part]] = {}
@@ -89,24 +90,19 @@ class PoolSampler:
         turn = step // self.steps if len(self.blocks) > BLOCKS else 0
         if self._sampler is None or turn != self._turn:
             self._sampler = None  # two pools would not fit
-            chosen = list(self.chosen(turn))
+            chosen = self.chosen(turn)
             self._held = {n: self._held[n] for n in chosen if n in self._held}
             self._held |= {n: self.read(self.blocks[n]) for n in chosen if n not in self._held}
             self._turn = turn
             self._sampler = self.make([part for n in chosen for part in self._held[n]])
         return self._sampler
 
-    def chosen(self, turn: int) -> dict[int, None]:
-        """Return the blocks of a pool, once each: the next ones of one shuffle after the other."""
+    def chosen(self, turn: int) -> list[int]:
+        """Return the blocks of a pool: the next ones of a shuffle that goes round."""
         count = len(self.blocks)
         if count <= BLOCKS:
-            return dict.fromkeys(range(count))
-        return dict.fromkeys(self._shuffled(place) for place in range(turn, turn + BLOCKS))
-
-    def _shuffled(self, place: int) -> int:
-        again, at = divmod(place, len(self.blocks))
-        generator = np.random.default_rng((self.seed, again))
-        return int(generator.permutation(len(self.blocks))[at])
+            return list(range(count))
+        return self.order[np.arange(turn, turn + BLOCKS) % count].tolist()
 
 
 def cut_blocks(

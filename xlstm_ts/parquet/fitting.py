@@ -17,10 +17,11 @@ from xlstm_ts.exceptions import SeriesError
 from xlstm_ts.exogenous import Covariates, Exogenous, learn
 from xlstm_ts.model import XLSTM
 from xlstm_ts.panels import Floats, Outline, Panel
-from xlstm_ts.parquet.index import Index, read_index
+from xlstm_ts.parquet.index import Index
 from xlstm_ts.parquet.panel import ParquetPanel
 from xlstm_ts.parquet.predicting import AT_ONCE, forecasts_after, last_places, panel_of
 from xlstm_ts.parquet.rows import read_places, read_series
+from xlstm_ts.parquet.scan import read_index
 from xlstm_ts.plans import plan_fit
 from xlstm_ts.pools import BLOCKS, Part, Place, Stored
 from xlstm_ts.statics import Static

@@ -15,9 +15,10 @@ from xlstm_ts.evaluation import rolling_forecasts
 from xlstm_ts.exceptions import SeriesError, SeriesWarning
 from xlstm_ts.files import atomic_path
 from xlstm_ts.panels import Floats, LongColumns, Panel, TimeSeries
-from xlstm_ts.parquet.index import Index, read_index
+from xlstm_ts.parquet.index import Index
 from xlstm_ts.parquet.panel import ParquetPanel, PathLike
 from xlstm_ts.parquet.rows import read_series
+from xlstm_ts.parquet.scan import read_index
 from xlstm_ts.pools import Place
 
 if TYPE_CHECKING:

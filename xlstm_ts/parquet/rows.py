@@ -90,6 +90,8 @@ def _fill(
         for one in segments[waiting:]:
             if one.start >= end:
                 break
+            if one.stop <= row:  # it began with one that goes on
+                continue
             start, stop = max(one.start, row), min(one.stop, end)
             to = slice(one.at + start - one.start, one.at + stop - one.start)
             values[one.place][to] = readings[start - row : stop - row]
