@@ -140,7 +140,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
             f"xlstm_ts.{name}"
             for name in (
                 "calibration", "config", "evaluation", "exogenous", "frames", "model", "panels",
-                "statics", "steps", "transforms",
+                "parquet.panel", "statics", "steps", "transforms",
             )
         },
         {"pandas", "sklearn"},

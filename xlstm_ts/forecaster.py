@@ -119,7 +119,7 @@ class XLSTMForecaster(Prediction, BaseEstimator):  # type: ignore[misc]
     model_ : XLSTM
         The trained model.
     context_ : Panel
-        The end of each training series, from which `predict()` goes on.
+        The end of each training series, from which `predict()` goes on; of files, one alone.
     pooled_ : bool
         Whether many series share the weights. Each window of readings is then put in units of its
         own, so that levels may differ and series that were never seen can be forecast.

@@ -19,6 +19,7 @@ from xlstm_ts.exceptions import SeriesError, SeriesWarning
 from xlstm_ts.exogenous import Covariates, Exogenous
 from xlstm_ts.frames import read_panel
 from xlstm_ts.panels import Floats, Like, LongColumns, Panel, TimeSeries, join_series
+from xlstm_ts.parquet.panel import ParquetPanel
 from xlstm_ts.statics import Static
 from xlstm_ts.steps import follows_on
 from xlstm_ts.transforms import check_domain
@@ -212,6 +213,7 @@ class Prediction:
                 "After a fit on Parquet files no context is kept; give one as `y`, or by `update`, "
                 "or forecast all by xlstm_ts.parquet.predict_parquet."
             )
+        _refuse_files(y)
         panel = known if y is None else read_panel(y, long=long, known=known)
         check_domain(panel, self.model_.config.target_transform)
         ahead = self.model_.config.horizon if ahead is None else ahead
@@ -252,6 +254,7 @@ class Prediction:
     def _read_new(self, y: Series, X: Exogenous | None, static: Static | None) -> Panel:
         """Return series that go on from those that are known, gaps between filled."""
         long, known = self._long_columns(), self.context_
+        _refuse_files(y)
         panel = read_panel(y, long=long, known=known, may_be_silent=True)
         check_domain(panel, self.model_.config.target_transform)
         panel = known.bridged(panel, name="y")
@@ -290,3 +293,11 @@ class Prediction:
                 yield join_series(before, one)
             else:
                 yield one
+
+
+def _refuse_files(y: object) -> None:
+    if isinstance(y, ParquetPanel):
+        raise SeriesError(
+            "`y` is in Parquet files, which `fit` alone takes; forecast them by "
+            "xlstm_ts.parquet.predict_parquet, or give a frame: pandas.read_parquet(...)."
+        )

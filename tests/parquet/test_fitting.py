@@ -192,6 +192,13 @@ def test_calibration_is_by_about_a_thousand_forecasts() -> None:
         assert max(place.stop for place in places) <= length
 
 
+@pytest.mark.parametrize("method", ["predict", "predict_quantiles", "score", "update"])
+def test_files_are_for_the_fit_alone(folder: Path, method: str) -> None:
+    forecaster = XLSTMForecaster(**OPTIONS).fit(np.sin(np.arange(100.0)))
+    with pytest.raises(SeriesError, match="in Parquet files, which `fit` alone takes"):
+        getattr(forecaster, method)(ParquetPanel(folder))
+
+
 def test_options_that_files_cannot_have_are_refused(folder: Path) -> None:
     y = ParquetPanel(folder)
     with pytest.raises(ValueError, match="`stateful` goes along whole series"):

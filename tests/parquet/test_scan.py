@@ -62,7 +62,7 @@ TIMES: dict[str, Callable[[pd.DataFrame], Any]] = {
 
 
 @pytest.mark.parametrize("kind", TIMES)
-@pytest.mark.parametrize("batch", [1, 7, 2**16])
+@pytest.mark.parametrize("batch", [3, 7, 2**16])
 def test_series_are_those_of_the_frame(
     kind: str, batch: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -70,11 +70,8 @@ def test_series_are_those_of_the_frame(
     frame = table(ds=TIMES[kind](table()))
     frame = frame.drop(index=[3, 4, 40, 75])
     frame.loc[[10, 64], "y"] = np.nan
-    options = {"freq": "15min"} if batch == 1 and kind in ("microseconds", "zone") else {}
-    if batch == 1 and not options:
-        pytest.skip("a first batch of one row tells no step")
     with pytest.warns(SeriesWarning, match="leave out 4 stamps in 3 of 3 series"):
-        index = index_of(frame, folder=tmp_path, **options)
+        index = index_of(frame, folder=tmp_path)
     held = frame.assign(ds=pd.to_datetime(frame["ds"])) if kind == "dates" else frame
     with pytest.warns(SeriesWarning):
         expected = read_panel(held)
@@ -189,6 +186,20 @@ def test_errors_name_file_series_and_row(
     with pytest.raises(SeriesError, match=message) as caught:
         index_of(frame, folder=tmp_path)
     assert "0.parquet" in str(caught.value) or "series 'c'" in str(caught.value)
+
+
+def test_a_step_can_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "BATCH", 1)
+    hourly = table()[table()["ds"].dt.minute == 0]
+    with pytest.raises(SeriesError, match="their step is unknown; give ParquetPanel"):
+        index_of(hourly, folder=tmp_path)
+    index = index_of(hourly, folder=tmp_path, freq="h")
+    assert index.lengths.tolist() == [8, 8, 8]
+    with pytest.warns(SeriesWarning, match="leave out 63 stamps in 3 of 3 series"):
+        index = index_of(hourly, folder=tmp_path, freq="15min")
+    assert index.lengths.tolist() == [29, 29, 29]
+    with pytest.raises(SeriesError, match="no whole number of steps of 2h after"):
+        index_of(hourly, folder=tmp_path, freq="2h")
 
 
 def test_a_series_goes_on_in_later_files_alone(tmp_path: Path) -> None:

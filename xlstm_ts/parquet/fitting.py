@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from xlstm_ts.calibration import MOST_FORECASTS, Calibration, calibrate
 from xlstm_ts.compute import seeded
@@ -80,8 +81,13 @@ def fit_parquet(
         )
         digest = np.frombuffer(index.digest, np.uint8).astype(np.float64)
         plan = plan_fit(forecaster, outline, covariates, data=[digest])
-    reader = _Reader(index, covariates, n_train=plan.n_train, transform=transform)
-    reader.chunk = panel.pool_rows // BLOCKS
+    reader = _Reader(
+        index,
+        covariates,
+        n_train=plan.n_train,
+        transform=transform,
+        chunk=panel.pool_rows // BLOCKS,
+    )
     with seeded(forecaster.random_state, processes=processes) as generator:
         model = XLSTM(plan.model)
         model.covariates.set_units(*covariates.units(example, n_train=[len(example.longest)]))
@@ -127,25 +133,36 @@ def _example(index: Index, *, last: int | None = None) -> Panel:
 class _Reader:
     """Standardises what is read by the units of its series, as `units.standardise` does."""
 
-    chunk = 2**18
-
     def __init__(
-        self, index: Index, covariates: Covariates, *, n_train: Sequence[int], transform: Transform
+        self,
+        index: Index,
+        covariates: Covariates,
+        *,
+        n_train: Sequence[int],
+        transform: Transform,
+        chunk: int,
     ) -> None:
         self.index, self.covariates, self.transform = index, covariates, transform
-        self.n_train = n_train
+        self.n_train, self.chunk = n_train, chunk
         # Those of a series that is not trained on.
         self.center, self.spread = np.zeros(len(n_train)), np.ones(len(n_train))
 
     def read(self, places: Sequence[Place]) -> list[Part]:
         """Return readings and columns of places."""
-        parts = []
-        for place, one in zip(places, read_series(self.index, places), strict=True):
-            units = Units(self.center[place.series], self.spread[place.series])
-            values = units.standardise(transformed(one.values, self.transform))
-            columns = Columns.of(*self.covariates.parts(one))
-            parts.append((torch.as_tensor(values).float(), columns))
-        return parts
+        if self.covariates.columns:
+            timed = read_series(self.index, places)
+            parts = [(one.values, Columns.of(*self.covariates.parts(one))) for one in timed]
+        else:  # times cost more than readings
+            read = read_places(self.index, places)
+            parts = [(values[:, None], Columns.none(len(values))) for values in read]
+        return [
+            (self._standardised(values, series=place.series), columns)
+            for place, (values, columns) in zip(places, parts, strict=True)
+        ]
+
+    def _standardised(self, values: Floats, *, series: int) -> Tensor:
+        units = Units(self.center[series], self.spread[series])
+        return torch.as_tensor(units.standardise(transformed(values, self.transform))).float()
 
     def find_units(self, series: range) -> None:
         """Find level and spread of the training readings of some series, once."""
