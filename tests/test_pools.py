@@ -138,4 +138,7 @@ def test_spread_windows_are_those_of_a_sampler_of_all_tails(most: int) -> None:
     found = WindowSampler(parts, **options).spread(most)
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=0, equal_nan=True)
+    many = spread_places([10**9], [9 * 10**8], context_length=8, horizon=2, most=1024)
+    assert len(many) == 1024
+    assert many[-1] == Place(0, 10**9 - 10, 10**9)
     assert spread_places([9], [9], context_length=8, horizon=2, most=5) == []

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from xlstm_ts.checks import check_integer
-from xlstm_ts.windows import Columns, WindowSampler
+from xlstm_ts.windows import Columns, WindowSampler, evenly
 
 # Stretches in a pool, each read in one go; of a shuffle of all of them, one takes another's place.
 BLOCKS = 8
@@ -187,7 +186,7 @@ def spread_places(
     total = int(ends[-1])
     if not total:
         return []
-    chosen = torch.linspace(0, total - 1, max(1, min(total, most))).round().long().numpy()
+    chosen = evenly(total, max(1, min(total, most))).numpy()
     series = np.searchsorted(ends, chosen, side="right")
     begin = starts[series] + chosen - (ends - windows)[series]
     stop = np.minimum(last[series], begin + length)

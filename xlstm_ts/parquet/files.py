@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,7 +119,7 @@ def batches(file: Any, stored: StoredFile, long: LongColumns) -> Iterator[Batch]
 
 
 def read_rows(
-    stored: StoredFile, long: LongColumns, spans: Iterable[tuple[int, int]], *, with_times: bool
+    stored: StoredFile, long: LongColumns, spans: Sequence[tuple[int, int]], *, with_times: bool
 ) -> Iterator[tuple[int, Floats, Integers]]:
     """Yield the rows around some spans of a file, in its order: each row group is read once.
 
@@ -129,7 +129,7 @@ def read_rows(
         The file.
     long : LongColumns
         Names of the columns.
-    spans : iterable of (start, stop)
+    spans : sequence of (start, stop)
         Rows that are wanted.
     with_times : bool
         Whether times are read beside the readings.
@@ -144,6 +144,7 @@ def read_rows(
     SeriesError
         Where the file is not as it was.
     """
+    end = max(stop for _, stop in spans)
     wanted = np.zeros(len(stored.groups), bool)
     for start, stop in spans:
         inside = np.searchsorted(stored.groups, (start, stop - 1), side="right") - 1
@@ -160,6 +161,8 @@ def read_rows(
                 values = _floats(batch.column(long.target))
                 yield row, values, _integers(times, stored) if with_times else np.empty(0, np.int64)
                 row += len(batch)
+                if row >= end:
+                    return
 
 
 @contextmanager

@@ -118,9 +118,10 @@ class _Scan:
         )
         keys = list(self.place)
         if not told.all():
+            at = int((told == 0).argmax())
             raise SeriesError(
-                f"series {keys[int((told == 0).argmax())]!r} has no reading in column "
-                f"{self.long.target!r}, only nulls and NaN; drop it."
+                f"{self.files[self.file_of[at]].path}, series {keys[at]!r} has no reading in "
+                f"column {self.long.target!r}, only nulls and NaN; drop it."
             )
         lengths = (last - first) // self.clock.step + 1
         self._check_near(keys, lengths)
