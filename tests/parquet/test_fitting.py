@@ -67,18 +67,20 @@ def assert_equal(one: XLSTMForecaster, other: XLSTMForecaster) -> None:
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("options", "pool_rows"),
     [
-        {},
-        {"calendar": ("hour", "dayofweek"), "channel_embedding": True},
-        {"target_transform": "log", "validation_fraction": 0.0},
-        {"quantiles": (0.5,), "validation_fraction": 0.3, "context_length": "auto"},
+        ({}, 2**21),
+        ({}, 1000),  # room for all, but more than an eighth is of one series
+        ({"calendar": ("hour", "dayofweek"), "channel_embedding": True}, 2**21),
+        ({"target_transform": "log", "validation_fraction": 0.0}, 2**21),
+        ({"quantiles": (0.5,), "validation_fraction": 0.3, "context_length": "auto"}, 2**21),
     ],
 )
 def test_what_fits_into_the_pool_gives_the_weights_of_memory(
-    folder: Path, options: dict[str, Any]
+    folder: Path, options: dict[str, Any], pool_rows: int
 ) -> None:
-    held, read = fit(FRAME, **options), fit(ParquetPanel(folder), **options)
+    held = fit(FRAME, **options)
+    read = fit(ParquetPanel(folder, pool_rows=pool_rows), **options)
     assert_equal(held, read)
     for name in ("season_length_", "context_length_", "channels_", "covariates_", "pooled_"):
         assert getattr(held, name) == getattr(read, name)
@@ -166,7 +168,7 @@ def test_no_context_is_kept_and_new_ones_can_be_given(folder: Path) -> None:
 def test_a_long_series_has_the_units_of_its_parts(folder: Path) -> None:
     # Parts of 40 readings of series of 120 and more.
     found = {}
-    for pool_rows in (SMALL, 2**21):
+    for pool_rows in (SMALL, 1000, 2**21):
         reader = fitting._Reader.find_units
 
         def kept(self: Any, series: range, pool_rows: int = pool_rows) -> None:
@@ -177,6 +179,8 @@ def test_a_long_series_has_the_units_of_its_parts(folder: Path) -> None:
             patch.setattr(fitting._Reader, "find_units", kept)
             fit(ParquetPanel(folder, pool_rows=pool_rows), max_steps=1)
     np.testing.assert_allclose(found[SMALL], found[2**21], rtol=1e-12)
+    assert not np.array_equal(found[SMALL], found[2**21])
+    np.testing.assert_array_equal(found[1000], found[2**21])
 
 
 def test_calibration_is_by_about_a_thousand_forecasts() -> None:

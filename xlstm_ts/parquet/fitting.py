@@ -86,7 +86,7 @@ def fit_parquet(
         covariates,
         n_train=plan.n_train,
         transform=transform,
-        chunk=panel.pool_rows // BLOCKS,
+        pool_rows=panel.pool_rows,
     )
     with seeded(forecaster.random_state, processes=processes) as generator:
         model = XLSTM(plan.model)
@@ -140,10 +140,10 @@ class _Reader:
         *,
         n_train: Sequence[int],
         transform: Transform,
-        chunk: int,
+        pool_rows: int,
     ) -> None:
         self.index, self.covariates, self.transform = index, covariates, transform
-        self.n_train, self.chunk = n_train, chunk
+        self.n_train, self.pool_rows, self.chunk = n_train, pool_rows, pool_rows // BLOCKS
         # Those of a series that is not trained on.
         self.center, self.spread = np.zeros(len(n_train)), np.ones(len(n_train))
 
@@ -166,6 +166,8 @@ class _Reader:
 
     def find_units(self, series: range) -> None:
         """Find level and spread of the training readings of some series, once."""
+        if sum(self.n_train[n] for n in series) <= self.pool_rows:
+            self.chunk = self.pool_rows  # all of them, as in memory
         for places in self._chunks(series):
             parts = read_places(self.index, places)
             if places[0].stop < self.n_train[places[0].series]:

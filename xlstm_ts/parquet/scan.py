@@ -7,9 +7,8 @@ import math
 import warnings
 from array import array
 from collections.abc import Hashable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,9 +25,7 @@ from xlstm_ts.parquet.panel import ParquetPanel
 SORTED = "sort each file by series and time"
 
 
-def read_index(
-    panel: ParquetPanel, *, long: LongColumns, lowest: float = -math.inf, freq: str | None = None
-) -> Index:
+def read_index(panel: ParquetPanel, *, long: LongColumns, lowest: float = -math.inf) -> Index:
     """Read all files once, a few thousand rows at a time.
 
     Parameters
@@ -39,8 +36,6 @@ def read_index(
         Names of the columns.
     lowest : float
         What every reading has to lie above, for a fit of logarithms.
-    freq : str, optional
-        The step, where the panel does not say.
 
     Raises
     ------
@@ -54,7 +49,7 @@ def read_index(
     SeriesWarning
         Where times are left out, with their number.
     """
-    scan = _Scan(long=long, freq=panel.freq or freq, lowest=lowest)
+    scan = _Scan(long=long, freq=panel.freq, lowest=lowest)
     for path in panel.files():
         scan.read(path)
     return scan.index()
@@ -73,32 +68,22 @@ class _Run(NamedTuple):
     widest_row: int
 
 
-@dataclass(kw_only=True)
 class _Scan:
     """What is known of the series so far."""
 
-    long: LongColumns
-    freq: str | None
-    lowest: float
-    files: list[StoredFile] = field(default_factory=list)
-    clock: Clock | None = None
-    place: dict[Hashable, int] = field(default_factory=dict)
-    # Of each series: first and last time, rows, readings that are there, the file seen last, and
-    # where the widest of its steps is.
-    first: array[int] = field(default_factory=lambda: array("q"))
-    last: array[int] = field(default_factory=lambda: array("q"))
-    rows: array[int] = field(default_factory=lambda: array("q"))
-    told: array[int] = field(default_factory=lambda: array("q"))
-    file_of: array[int] = field(default_factory=lambda: array("q"))
-    widest: array[int] = field(default_factory=lambda: array("q"))
-    widest_file: array[int] = field(default_factory=lambda: array("q"))
-    widest_row: array[int] = field(default_factory=lambda: array("q"))
-    # Of each run: series, file, row, length.
-    runs: tuple[array[int], ...] = field(
-        default_factory=lambda: tuple(array("q") for _ in range(4))
-    )
-    now: Any = None
-    digest: Any = field(default_factory=hashlib.sha256)
+    def __init__(self, *, long: LongColumns, freq: str | None, lowest: float) -> None:
+        self.long, self.freq, self.lowest = long, freq, lowest
+        self.files: list[StoredFile] = []
+        self.clock: Clock | None = None
+        self.place: dict[Hashable, int] = {}
+        # Of each series: first and last time, rows, readings that are there, the file seen last,
+        # and where the widest of its steps is.
+        self.first, self.last, self.rows, self.told, self.file_of = (array("q") for _ in range(5))
+        self.widest, self.widest_file, self.widest_row = (array("q") for _ in range(3))
+        # Of each run: series, file, row, length.
+        self.runs = tuple(array("q") for _ in range(4))
+        self.now: Hashable = None
+        self.digest = hashlib.sha256()
 
     def read(self, path: Path) -> None:
         """Take in a file."""
