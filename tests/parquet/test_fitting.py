@@ -19,7 +19,7 @@ pytest.importorskip("pyarrow", reason="no pyarrow: pip install 'xlstm-ts[parquet
 
 OPTIONS = {
     "horizon": 4, "patch_length": 2, "context_length": 16, "d_model": 8, "n_heads": 2,
-    "max_steps": 20, "batch_size": 8, "random_state": 0,
+    "max_steps": 12, "batch_size": 8, "random_state": 0,
 }  # fmt: skip
 # Least: eight blocks of two windows of 20 readings.
 SMALL = 320
@@ -93,7 +93,7 @@ def test_what_fits_into_the_pool_gives_the_weights_of_memory(
 
 
 def test_a_small_pool_trains_nearly_as_well_and_repeats(folder: Path) -> None:
-    options = {"max_steps": 100, "patience": None}
+    options = {"max_steps": 80, "patience": None}
     held = fit(FRAME, **options)
     read, again = (fit(ParquetPanel(folder, pool_rows=SMALL), **options) for _ in range(2))
     assert_equal(read, again)
@@ -124,12 +124,12 @@ def test_no_more_is_read_at_a_time_than_the_pool_allows(
 @pytest.mark.parametrize("pool_rows", [SMALL, 2**21])
 def test_a_checkpoint_goes_on_to_the_bit(folder: Path, pool_rows: int) -> None:
     y = ParquetPanel(folder, pool_rows=pool_rows)
-    options = {"max_steps": 40, "checkpoint": folder / "fit.pt", "patience": None}
+    options = {"max_steps": 20, "checkpoint": folder / "fit.pt", "patience": None}
     whole = fit(y, **options)
-    stopped = fit(y, **options, callbacks=lambda record: record.step == 20)
-    assert stopped.history_[-1].step == 20
+    stopped = fit(y, **options, callbacks=lambda record: record.step == 10)
+    assert stopped.history_[-1].step == 10
     assert_equal(fit(y, **options), whole)
-    fit(y, **options, callbacks=lambda record: record.step == 20)
+    fit(y, **options, callbacks=lambda record: record.step == 10)
     path = folder / "2026-b.parquet"
     changed = pd.read_parquet(path)
     changed.loc[3, "y"] += 1
