@@ -8,7 +8,7 @@ READY := .venv/ready
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear .venv
-	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[fabric,mqtt,onnx,plot,sktime,test]'
+	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[fabric,mqtt,onnx,parquet,plot,sktime,test]'
 	touch $(READY)
 
 demo: $(READY)

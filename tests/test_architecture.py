@@ -11,7 +11,7 @@ import xlstm_ts
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("kernels", "export", "datasets")
-PACKAGES = ("anomaly", "streaming", "cli")
+PACKAGES = ("anomaly", "streaming", "cli", "parquet")
 LEAVES = {"xlstm_ts.exceptions", "xlstm_ts.checks", "xlstm_ts.columns"}
 MODEL = {f"xlstm_ts.{name}" for name in (
     "config", "state", "scaling", "cells", "blocks", "covariates", "patches", "phases", "readings",
@@ -20,7 +20,7 @@ MODEL = {f"xlstm_ts.{name}" for name in (
 OPS = {"xlstm_ts.kernels.ops", "xlstm_ts.kernels.states"}
 HEAVY = {
     "torch", "pandas", "sklearn", "scipy", "onnx", "onnxruntime", "triton", "matplotlib", "sktime",
-    "lightning_fabric",
+    "lightning_fabric", "pyarrow",
 }  # fmt: skip
 
 # Module or room: what of the package it may import, and which heavy packages.
@@ -45,6 +45,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "xlstm_ts.model": (MODEL, {"torch"}),
     "xlstm_ts.losses": (set(), {"torch"}),
     "xlstm_ts.windows": (set(), {"torch"}),
+    "xlstm_ts.pools": ({"xlstm_ts.windows"}, {"torch"}),
     "xlstm_ts.checkpoints": ({"xlstm_ts.files"}, {"torch"}),
     "xlstm_ts.carrying": (
         {"xlstm_ts.model", "xlstm_ts.state", "xlstm_ts.windows"}, {"torch"},
@@ -56,14 +57,18 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         {f"xlstm_ts.{name}" for name in ("carrying", "distribution", "model")}, {"torch"},
     ),
     "xlstm_ts.validation": (
-        {f"xlstm_ts.{name}" for name in ("losses", "model", "runs", "windows")}, {"torch"},
+        {
+            f"xlstm_ts.{name}"
+            for name in ("distribution", "losses", "model", "pools", "runs", "windows")
+        },
+        {"torch"},
     ),
     "xlstm_ts.training": (
         {
             f"xlstm_ts.{name}"
             for name in (
-                "carrying", "checkpoints", "distribution", "losses", "model", "runs", "state",
-                "validation", "windows",
+                "carrying", "checkpoints", "distribution", "losses", "model", "pools", "runs",
+                "state", "validation", "windows",
             )
         },
         {"torch"},
@@ -135,7 +140,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
             f"xlstm_ts.{name}"
             for name in (
                 "calibration", "config", "evaluation", "exogenous", "frames", "model", "panels",
-                "statics", "steps", "transforms",
+                "parquet.panel", "statics", "steps", "transforms",
             )
         },
         {"pandas", "sklearn"},
@@ -145,12 +150,47 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
             f"xlstm_ts.{name}"
             for name in (
                 "persistence", "calibration", "compute", "config", "distribution", "exogenous",
-                "frames", "model",
-                "panels", "plans", "prediction", "runs", "statics", "training", "transforms",
-                "units", "windows",
+                "frames", "model", "panels", "parquet.fitting", "parquet.panel", "plans",
+                "prediction", "runs", "statics", "training", "transforms", "units", "windows",
             )
         },
         {"torch", "sklearn"},
+    ),
+    # Panels in files: only the module of files calls pyarrow, and the one that writes forecasts.
+    "xlstm_ts.parquet": ({"xlstm_ts.parquet"}, set()),
+    "xlstm_ts.parquet.panel": (set(), {"pyarrow"}),
+    "xlstm_ts.parquet.files": ({"xlstm_ts.panels"}, {"pyarrow"}),
+    "xlstm_ts.parquet.clock": ({"xlstm_ts.steps"}, {"pandas"}),
+    "xlstm_ts.parquet.index": (
+        {f"xlstm_ts.{name}" for name in ("panels", "parquet.clock", "parquet.files")}, set(),
+    ),
+    "xlstm_ts.parquet.scan": (
+        {"xlstm_ts.frames", "xlstm_ts.panels"}
+        | {f"xlstm_ts.parquet.{name}" for name in ("clock", "files", "index", "panel")},
+        set(),
+    ),
+    "xlstm_ts.parquet.rows": (
+        {
+            f"xlstm_ts.{name}"
+            for name in ("panels", "parquet.clock", "parquet.files", "parquet.index", "pools")
+        },
+        set(),
+    ),
+    "xlstm_ts.parquet.predicting": (
+        {f"xlstm_ts.{name}" for name in ("config", "evaluation", "files", "panels", "pools")}
+        | {f"xlstm_ts.parquet.{name}" for name in ("index", "panel", "rows", "scan")},
+        {"pandas", "pyarrow"},
+    ),
+    "xlstm_ts.parquet.fitting": (
+        {
+            f"xlstm_ts.{name}"
+            for name in (
+                "calibration", "compute", "config", "distribution", "exogenous", "model", "panels",
+                "parquet", "plans", "pools", "statics", "training", "transforms", "units",
+                "windows",
+            )
+        },
+        {"torch"},
     ),
     "xlstm_ts.innovations": (
         {f"xlstm_ts.{name}" for name in ("anomaly", "forecaster", "model", "streaming.readings")},

@@ -11,7 +11,6 @@ from typing import Literal
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator
-from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from xlstm_ts import persistence
@@ -22,6 +21,8 @@ from xlstm_ts.distribution import Precision, Strategy, first_alone_warns, join_p
 from xlstm_ts.exogenous import Exogenous, KnownFuture, learn
 from xlstm_ts.frames import read_panel
 from xlstm_ts.model import XLSTM
+from xlstm_ts.parquet.fitting import fit_parquet
+from xlstm_ts.parquet.panel import ParquetPanel
 from xlstm_ts.plans import plan_fit, plan_partial_fit
 from xlstm_ts.prediction import Prediction, Series
 from xlstm_ts.runs import Record
@@ -118,7 +119,7 @@ class XLSTMForecaster(Prediction, BaseEstimator):  # type: ignore[misc]
     model_ : XLSTM
         The trained model.
     context_ : Panel
-        The end of each training series, from which `predict()` goes on.
+        The end of each training series, from which `predict()` goes on; of files, one alone.
     pooled_ : bool
         Whether many series share the weights. Each window of readings is then put in units of its
         own, so that levels may differ and series that were never seen can be forecast.
@@ -239,13 +240,13 @@ class XLSTMForecaster(Prediction, BaseEstimator):  # type: ignore[misc]
         self.verbose = verbose
 
     def fit(
-        self, y: Series, X: Exogenous | None = None, *, static: Static | None = None
+        self, y: Series | ParquetPanel, X: Exogenous | None = None, *, static: Static | None = None
     ) -> XLSTMForecaster:
         """Train on one series or on a panel of them.
 
         Parameters
         ----------
-        y : array (T,), (T, C) or (S, T, C), Series, or DataFrame
+        y : array (T,), (T, C) or (S, T, C), Series, DataFrame or ParquetPanel
             Readings in the order of time, with one step throughout; NaN is missing. A frame is
             wide, one column a channel, or long (see `id_column`). In a MultiIndex the last level
             is the time and those before it name the series, which may differ in length.
@@ -274,13 +275,16 @@ class XLSTMForecaster(Prediction, BaseEstimator):  # type: ignore[misc]
         CheckpointError
             Where the file `checkpoint` is damaged, or was written by another fit.
         """
+        if isinstance(y, ParquetPanel):
+            return fit_parquet(self, y, X, static)
         long = self._long_columns()
         with first_alone_warns(self):
             panel = read_panel(y, long=long)
             covariates, panel = learn(
                 panel, X, static, known_future=self.known_future, calendar=self.calendar, long=long
             )
-            plan = plan_fit(self, panel, covariates)
+            data = (part for one in panel for part in (one.values, *covariates.parts(one)[:2]))
+            plan = plan_fit(self, panel, covariates, data=data)
         check_domain(panel, plan.model.target_transform)
         standard, units = standardise(
             panel, n_train=plan.n_train, transform=plan.model.target_transform
@@ -390,8 +394,3 @@ class XLSTMForecaster(Prediction, BaseEstimator):  # type: ignore[misc]
         forecaster = cls()
         persistence.load(Path(path), forecaster)
         return forecaster
-
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = True
-        return tags

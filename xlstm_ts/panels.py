@@ -84,12 +84,15 @@ class Panel:
         An empty object of the kind that came in, to give back the same.
     long : LongColumns or None
         The names of the columns where a long frame came in; `like` is then a Series of them.
+    is_example : bool
+        Whether the series stand for many more, of which nothing is kept.
     """
 
     series: dict[Hashable, TimeSeries]
     channels: tuple[str, ...]
     like: Any
     long: LongColumns | None = None
+    is_example: bool = False
 
     def __iter__(self) -> Iterator[TimeSeries]:
         return iter(self.series.values())
@@ -98,6 +101,16 @@ class Panel:
     def longest(self) -> TimeSeries:
         """The longest series, the first of them."""
         return max(self, key=len)
+
+    @property
+    def lengths(self) -> list[int]:
+        """Readings of each series."""
+        return [len(one) for one in self]
+
+    @property
+    def kept(self) -> dict[Hashable, TimeSeries]:
+        """The series that others can follow on: none of an example."""
+        return {} if self.is_example else self.series
 
     @property
     def is_single(self) -> bool:
@@ -133,17 +146,17 @@ class Panel:
                 "pandas.concat({'key': y}), or take it out of the panel by y.loc['key']."
             )
         series = dict(new.series)
-        for key in series.keys() & self.series.keys():
+        for key in series.keys() & self.kept.keys():
             called = name if key is None else f"{name}` series `{key}"
             series[key] = bridge(self.series[key], series[key], name=called)
         return replace(new, series=series)
 
     def extended(self, new: Panel) -> Panel:
         """Return the panel with bridged readings after those of the same series, and new series."""
-        series = dict(self.series)
+        series = dict(self.kept)
         for key, one in new.series.items():
             series[key] = join_series(series[key], one) if key in series else one
-        return replace(self, series=series)
+        return replace(self, series=series, is_example=False)
 
     def restore(self, forecasts: Sequence[Floats]) -> Like:
         """Return forecasts `(H, C)`, one for each series, as the kind of object that came in."""
@@ -177,6 +190,25 @@ class Panel:
             return parts[0]
         joined = pd.concat(parts, keys=list(self.series), names=self.like.index.names)
         return joined.reset_index() if self.long else joined
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outline:
+    """What a plan has to know of series that are not in memory.
+
+    Parameters
+    ----------
+    lengths : list of int
+        Readings of each.
+    longest : TimeSeries
+        The longest one, or its beginning.
+    channels : tuple of str
+        Names of the channels.
+    """
+
+    lengths: list[int]
+    longest: TimeSeries
+    channels: tuple[str, ...]
 
 
 def bridge(known: TimeSeries, new: TimeSeries, *, name: str) -> TimeSeries:

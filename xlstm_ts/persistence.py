@@ -143,6 +143,7 @@ def describe_panel(panel: Panel) -> dict[str, Any]:
         "indexes": [_describe_index(one.index) for one in panel],
         "like": _describe_like(panel.like),
         "long": panel.long,
+        "is_example": panel.is_example,
     }
 
 
@@ -190,6 +191,7 @@ def restore_panel(header: dict[str, Any], arrays: dict[str, Floats]) -> Panel:
         channels=tuple(header["channels"]),
         like=_restore_like(header["like"]),
         long=None if long is None else LongColumns(*long),
+        is_example=header.get("is_example", False),
     )
 
 

@@ -15,7 +15,7 @@ from xlstm_ts.columns import PERIODS
 from xlstm_ts.config import XLSTMConfig
 from xlstm_ts.exceptions import SeriesError, SeriesWarning
 from xlstm_ts.exogenous import Covariates
-from xlstm_ts.panels import Floats, Panel
+from xlstm_ts.panels import Floats, Outline, Panel
 from xlstm_ts.seasons import season_length
 from xlstm_ts.training import Callback, TrainingConfig
 
@@ -59,8 +59,25 @@ class FitPlan:
     training: TrainingConfig
 
 
-def plan_fit(forecaster: XLSTMForecaster, panel: Panel, covariates: Covariates) -> FitPlan:
+def plan_fit(
+    forecaster: XLSTMForecaster,
+    panel: Panel | Outline,
+    covariates: Covariates,
+    *,
+    data: Iterable[Floats],
+) -> FitPlan:
     """Check the parameters of a forecaster and settle what "auto" leaves open.
+
+    Parameters
+    ----------
+    forecaster : XLSTMForecaster
+        The parameters.
+    panel : Panel or Outline
+        The series, or what is known of them.
+    covariates : Covariates
+        The columns beside them.
+    data : iterable of array
+        What tells the series apart from others, asked for where there is a checkpoint.
 
     Raises
     ------
@@ -83,14 +100,13 @@ def plan_fit(forecaster: XLSTMForecaster, panel: Panel, covariates: Covariates) 
             SeriesWarning,
             stacklevel=3,
         )
-    data = (part for one in panel for part in (one.values, *covariates.parts(one)[:2]))
     checkpoint = _checkpoint(forecaster, data, model, context_length=context_length)
     training = _training_config(forecaster, context_length=context_length, checkpoint=checkpoint)
     return FitPlan(season=season, model=model, n_train=n_train, training=training)
 
 
 def _model_config(
-    forecaster: XLSTMForecaster, panel: Panel, covariates: Covariates, *, season: int
+    forecaster: XLSTMForecaster, panel: Panel | Outline, covariates: Covariates, *, season: int
 ) -> XLSTMConfig:
     patch, span = forecaster.patch_length, forecaster.scaling_span
     usual_span = SPAN_SEASONS * season if season > 1 else SPAN_WITHOUT_SEASON
@@ -119,12 +135,12 @@ def _levels(quantiles: object) -> tuple[float, ...]:
 
 
 def _training_readings(
-    forecaster: XLSTMForecaster, panel: Panel, *, horizon: int
+    forecaster: XLSTMForecaster, panel: Panel | Outline, *, horizon: int
 ) -> tuple[int, ...]:
     """Return the readings of each series before its tail, which holds a horizon or nothing."""
     share = forecaster.validation_fraction
     check_fraction("validation_fraction", share)
-    lengths = [len(one) for one in panel]
+    lengths = panel.lengths
     tails = [max(tail, horizon) if (tail := round(share * length)) else 0 for length in lengths]
     return tuple(length - tail for length, tail in zip(lengths, tails, strict=True))
 
@@ -148,11 +164,11 @@ def _context_length(forecaster: XLSTMForecaster, model: XLSTMConfig, *, n_train:
 
 
 def _check_length(
-    panel: Panel, model: XLSTMConfig, *, n_train: tuple[int, ...], context_length: int
+    panel: Panel | Outline, model: XLSTMConfig, *, n_train: tuple[int, ...], context_length: int
 ) -> None:
     """Refuse data of which no series has a whole window."""
     if max(n_train) < context_length + model.horizon:
-        length = len(panel.longest)
+        length = max(panel.lengths)
         tail = length - max(n_train)
         needed = context_length + model.horizon + tail
         raise SeriesError(

@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from xlstm_ts.calibration import intervals
 from xlstm_ts.config import lowest
 from xlstm_ts.evaluation import mean_skill, rolling_forecasts
-from xlstm_ts.exceptions import SeriesWarning
+from xlstm_ts.exceptions import SeriesError, SeriesWarning
 from xlstm_ts.exogenous import Covariates, Exogenous
 from xlstm_ts.frames import read_panel
 from xlstm_ts.panels import Floats, Like, LongColumns, Panel, TimeSeries, join_series
+from xlstm_ts.parquet.panel import ParquetPanel
 from xlstm_ts.statics import Static
 from xlstm_ts.steps import follows_on
 from xlstm_ts.transforms import check_domain
@@ -188,6 +190,11 @@ class Prediction:
             season=self.season_length_,
         )
 
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()  # type: ignore[misc]
+        tags.input_tags.allow_nan = True
+        return tags
+
     def _long_columns(self) -> LongColumns:
         return LongColumns(self.id_column, self.time_column, self.target_column)
 
@@ -201,6 +208,12 @@ class Prediction:
     ) -> Panel:
         """Return the series to forecast from, with what is known `horizon` times ahead of them."""
         long, known = self._long_columns(), self.context_
+        if y is None and known.is_example:
+            raise SeriesError(
+                "After a fit on Parquet files no context is kept; give one as `y`, or by `update`, "
+                "or forecast all by xlstm_ts.parquet.predict_parquet."
+            )
+        _refuse_files(y)
         panel = known if y is None else read_panel(y, long=long, known=known)
         check_domain(panel, self.model_.config.target_transform)
         ahead = self.model_.config.horizon if ahead is None else ahead
@@ -241,6 +254,7 @@ class Prediction:
     def _read_new(self, y: Series, X: Exogenous | None, static: Static | None) -> Panel:
         """Return series that go on from those that are known, gaps between filled."""
         long, known = self._long_columns(), self.context_
+        _refuse_files(y)
         panel = read_panel(y, long=long, known=known, may_be_silent=True)
         check_domain(panel, self.model_.config.target_transform)
         panel = known.bridged(panel, name="y")
@@ -274,8 +288,16 @@ class Prediction:
         """Yield each series, after its context where it follows on that."""
         panel, context = self._context(y, X, static, ahead=0), self.context_
         for key, one in panel.series.items():
-            before = context.series.get(key)
+            before = context.kept.get(key)
             if before is not None and follows_on(one.index, before.index):
                 yield join_series(before, one)
             else:
                 yield one
+
+
+def _refuse_files(y: object) -> None:
+    if isinstance(y, ParquetPanel):
+        raise SeriesError(
+            "`y` is in Parquet files, which `fit` alone takes; forecast them by "
+            "xlstm_ts.parquet.predict_parquet, or give a frame: pandas.read_parquet(...)."
+        )

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from xlstm_ts.panels import Panel
+from xlstm_ts.panels import Outline, Panel
 from xlstm_ts.steps import fixed_step
 
 # Cycles that people and machines live by; the longest that a patch may span comes first.
@@ -19,7 +19,7 @@ CALENDAR = {"D": 7, "B": 5, "W": 52, "M": 12, "MS": 12, "ME": 12, "Q": 4, "QS": 
 LEAST_HEIGHT = 0.2
 
 
-def season_length(panel: Panel) -> int:
+def season_length(panel: Panel | Outline) -> int:
     """Return the readings in one season of the longest series, 1 where it shows none.
 
     With a time step, the season is the day (24 for hourly readings) or, where that is more than

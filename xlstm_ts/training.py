@@ -22,9 +22,15 @@ from xlstm_ts.distribution import Processes
 from xlstm_ts.exceptions import InterruptedWarning, TrainingError
 from xlstm_ts.losses import pinball_loss
 from xlstm_ts.model import XLSTM
+from xlstm_ts.pools import PoolSampler, Stored
 from xlstm_ts.runs import Record, Run
 from xlstm_ts.state import State
-from xlstm_ts.validation import last_token_loss, validation_windows, window_sampler
+from xlstm_ts.validation import (
+    last_token_loss,
+    stored_windows,
+    validation_windows,
+    window_sampler,
+)
 from xlstm_ts.windows import Columns, Windows, WindowSampler
 
 WARM_UP_SHARE = 0.05
@@ -107,7 +113,7 @@ class TrainingConfig:
 
 def train(
     model: XLSTM,
-    series: Sequence[Tensor],
+    series: Sequence[Tensor] | Stored,
     *,
     n_train: Sequence[int],
     config: TrainingConfig,
@@ -121,8 +127,9 @@ def train(
     ----------
     model : XLSTM
         The model, on the device that it is to be trained on.
-    series : sequence of Tensor
-        Standardised readings `(T, C)` of each series, float32, NaN where missing.
+    series : sequence of Tensor, or Stored
+        Standardised readings `(T, C)` of each series, float32, NaN where missing; or what reads
+        them, columns included.
     n_train : sequence of int
         Readings of each to train on; those after them are the validation tail, on which the best
         weights are chosen. Without a tail these are the last ones. Series with none are left out.
@@ -150,19 +157,18 @@ def train(
         Where it comes before the first step is done; later it stops the training with an
         `InterruptedWarning`.
     """
-    columns = [Columns.none(len(one)) for one in series] if columns is None else columns
     processes = Processes() if processes is None else processes
-    processes.check_same(series)
-    known = [one[:count] for one, count in zip(series, n_train, strict=True) if count]
-    beside = [one.part(slice(count)) for one, count in zip(columns, n_train, strict=True) if count]
+    if not isinstance(series, Stored):
+        processes.check_same(series)
     run = _begin(model, config, generator, processes)
+    sampler, validation = _windows(run, series, columns, n_train, config)
     silent = config.verbose < 1 or not processes.is_first
     with tqdm(total=config.max_steps, initial=run.step, disable=silent, desc="fit") as bar:
         loop = _Loop(
             run=run,
             config=config,
-            sampler=window_sampler(model, known, beside, config),
-            validation=validation_windows(model, series, columns, n_train, config),
+            sampler=sampler,
+            validation=validation,
             bar=bar,
         )
         try:
@@ -176,6 +182,26 @@ def train(
         loop.close()
     run.finish()
     return run.records
+
+
+def _windows(
+    run: Run,
+    series: Sequence[Tensor] | Stored,
+    columns: Sequence[Columns] | None,
+    n_train: Sequence[int],
+    config: TrainingConfig,
+) -> tuple[WindowSampler | PoolSampler, Windows | None]:
+    """Return what cuts the windows of each step, and the windows of the tails."""
+    model, processes = run.model, run.processes
+    if isinstance(series, Stored):
+        # The seed stays when the state of the generator goes into a checkpoint and back.
+        seed = run.generator.initial_seed()
+        return stored_windows(model, series, n_train, config, processes=processes, seed=seed)
+    columns = [Columns.none(len(one)) for one in series] if columns is None else columns
+    known = [one[:count] for one, count in zip(series, n_train, strict=True) if count]
+    beside = [one.part(slice(count)) for one, count in zip(columns, n_train, strict=True) if count]
+    sampler = window_sampler(model, known, beside, config)
+    return sampler, validation_windows(model, series, columns, n_train, config, processes=processes)
 
 
 def _begin(
@@ -217,7 +243,7 @@ class _Loop:
 
     run: Run
     config: TrainingConfig
-    sampler: WindowSampler
+    sampler: WindowSampler | PoolSampler
     validation: Windows | None
     bar: tqdm[Any]
 
@@ -256,7 +282,8 @@ class _Loop:
             loss = self._carry_on()
         else:
             own = run.processes.own(config.batch_size)
-            windows = self.sampler.draw(config.batch_size, generator=run.generator, own=own)
+            sampler = self.sampler.at(run.step)
+            windows = sampler.draw(config.batch_size, generator=run.generator, own=own)
             loss, _ = _update(run, windows, config=config)
         run.losses.append(loss)
         run.schedule.step()
@@ -265,7 +292,7 @@ class _Loop:
 
     def _carry_on(self) -> Tensor:
         """Take a step on the windows after those of the last one; return the loss."""
-        run, config, sampler = self.run, self.config, self.sampler
+        run, config, sampler = self.run, self.config, self.sampler.at(self.run.step)
         size, model, generator = config.batch_size, run.model, run.generator
         own = run.processes.own(size)
         if run.carried is None:
@@ -282,11 +309,15 @@ class _Loop:
         run, tail = self.run, self.validation
         loss = torch.stack(run.losses).mean().item()
         # Without a tail, windows of the training part tell whether the last step diverged.
-        windows = self.sampler.spread(self.config.batch_size) if tail is None else tail
+        windows = self._some_trained_on() if tail is None else tail
         judged = last_token_loss(run, windows)
         _check_finite(run.step, loss, judged)
         run.record(Record(run.step, loss, math.nan if tail is None else judged))
         self.bar.set_postfix(loss=loss, validation=run.records[-1].validation_loss)
+
+    def _some_trained_on(self) -> Windows:
+        windows = self.sampler.at(self.run.step).spread(self.config.batch_size)
+        return windows.rows(self.run.processes.own(len(windows.groups)))
 
     def _keep(self) -> None:
         checkpoint = self.config.checkpoint

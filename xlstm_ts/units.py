@@ -38,9 +38,14 @@ def find_units(values: Floats) -> Units:
         warnings.simplefilter("ignore", RuntimeWarning)  # nothing but NaN is an answer here
         center = np.nan_to_num(np.nanmean(values, -2, keepdims=True))
         spread = np.nan_to_num(np.nanstd(values, -2, keepdims=True))
+    return Units(center, usable_spread(center, spread))
+
+
+def usable_spread(center: Floats, spread: Floats) -> Floats:
+    """Return the spread, or where it is rounding alone the level, or 1 at zero."""
     varies = spread > ROUNDING * np.abs(center)
     level = np.where(center == 0, 1.0, np.abs(center))
-    return Units(center, np.where(varies, spread, level))
+    return np.where(varies, spread, level)
 
 
 def restandardise(panel: Panel, units: Units | None, *, transform: Transform) -> list[Floats]:

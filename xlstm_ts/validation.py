@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from xlstm_ts.distribution import Processes
+from xlstm_ts.exceptions import SeriesError
 from xlstm_ts.losses import pinball_loss
 from xlstm_ts.model import XLSTM
+from xlstm_ts.pools import Part, PoolSampler, Stored, cut_blocks, own_series, spread_places
 from xlstm_ts.runs import Run
 from xlstm_ts.windows import Columns, Windows, WindowSampler
 
@@ -41,8 +44,13 @@ def validation_windows(
     columns: Sequence[Columns],
     n_train: Sequence[int],
     config: TrainingConfig,
+    *,
+    processes: Processes,
 ) -> Windows | None:
-    """Return windows that end in the tails; None where there is nothing to choose weights by."""
+    """Return windows that end in the tails; None where there is nothing to choose weights by.
+
+    They are those of this process.
+    """
     tails, beside = [], []
     for one, other, count in zip(series, columns, n_train, strict=True):
         if count < len(one):
@@ -52,16 +60,71 @@ def validation_windows(
     if not tails:
         return None
     windows = window_sampler(model, tails, beside, config).spread(VALIDATION_WINDOWS)
-    return None if windows.target[:, -1].isnan().all() else windows
+    if windows.target[:, -1].isnan().all():
+        return None
+    return windows.rows(processes.own(len(windows.groups)))
+
+
+def stored_windows(
+    model: XLSTM,
+    stored: Stored,
+    n_train: Sequence[int],
+    config: TrainingConfig,
+    *,
+    processes: Processes,
+    seed: int,
+) -> tuple[PoolSampler, Windows | None]:
+    """Return windows to train on, and those of the tails, of the series of this process.
+
+    Raises
+    ------
+    SeriesError
+        In all processes, where one has no series to train on.
+    """
+    length = config.context_length + model.config.horizon
+    series = own_series(n_train, length=length, own=processes.own)
+    if processes.agree(stop=not any(n_train[n] for n in series)):
+        raise SeriesError(
+            f"{sum(map(bool, n_train))} series to train on are too few or too unequal for "
+            f"{processes.count} processes, each of which reads its own; start fewer."
+        )
+    stored.prepare(series)
+
+    def make(parts: list[Part]) -> WindowSampler:
+        readings, columns = zip(*parts, strict=True)
+        return window_sampler(model, readings, columns, config)
+
+    sampler = PoolSampler(
+        cut_blocks(n_train, series, length=length, pool_rows=stored.pool_rows),
+        read=stored.read,
+        make=make,
+        max_steps=config.max_steps,
+        seed=seed,
+    )
+    places = spread_places(
+        stored.lengths,
+        n_train,
+        context_length=config.context_length,
+        horizon=model.config.horizon,
+        most=VALIDATION_WINDOWS,
+    )
+    if not places:
+        return sampler, None
+    own = [place for place in places if place.series in series]
+    # Without one of its own a process takes part with no rows.
+    windows = make(stored.read(own or places[:1])).spread(VALIDATION_WINDOWS).rows(slice(len(own)))
+    has_target = not windows.target[:, -1].isnan().all()
+    return sampler, windows if processes.agree(stop=has_target) else None
 
 
 @torch.no_grad()
 def last_token_loss(run: Run, windows: Windows) -> float:
-    """Return the loss of the last token alone: the forecast from a whole context."""
+    """Return the loss of the last token alone, the forecast from a whole context.
+
+    Each process gives the windows that it has; the loss is that of all.
+    """
     model, device = run.model, run.model.embed.weight.device
     model.eval()
-    own = run.processes.own(len(windows.groups))
-    windows = Windows(*(part[own] for part in windows))
     loss, target = torch.zeros((), device=device), windows.target[:, -1].to(device)
     if len(target):
         # In float32 whatever training takes: so it is forecast from the weights that are chosen.

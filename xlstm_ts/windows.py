@@ -30,6 +30,10 @@ class Windows(NamedTuple):
         """Return the windows on a device."""
         return Windows(*(part.to(device) for part in self))
 
+    def rows(self, which: slice) -> Windows:
+        """Return some of the windows."""
+        return Windows(*(part[which] for part in self))
+
     def split(self, size: int) -> Iterator[Windows]:
         """Yield the windows in batches of at most `size`."""
         parts = (part.split(size) for part in self)
@@ -115,6 +119,10 @@ class WindowSampler:
             ]
         )
 
+    def at(self, step: int) -> WindowSampler:
+        """Return what cuts the windows of a step: always the same."""
+        return self
+
     def draw(self, size: int, *, generator: torch.Generator, own: slice = slice(None)) -> Windows:
         """Return `size` windows of random start and group, or those of a process alone."""
         groups, starts = self.places(size, generator=generator)
@@ -135,7 +143,7 @@ class WindowSampler:
         """Return about `count` windows, evenly over all groups and starts."""
         groups = len(self.rows)
         per_group = max(1, min(len(self.starts), count // groups))
-        chosen = torch.linspace(0, len(self.starts) - 1, per_group).round().long()
+        chosen = evenly(len(self.starts), per_group)
         return self.cut(
             torch.arange(groups).repeat_interleave(per_group), self.starts[chosen].repeat(groups)
         )
@@ -166,6 +174,12 @@ class WindowSampler:
         )
         before, after = self.columns[rows].tensor_split([self.static_place], 2)
         return torch.cat((before, static, after), 2)
+
+
+def evenly(total: int, count: int) -> Tensor:
+    """Return `count` numbers from 0 to `total` - 1, about as far apart."""
+    # In float32 the last of many millions may be rounded up.
+    return torch.linspace(0, total - 1, count).round().long().clamp_max(total - 1)
 
 
 def _padded(rows: Tensor, length: int) -> Tensor:

@@ -1,0 +1,226 @@
+"""Parquet files as numpy arrays, a batch of rows at a time: the one place that calls pyarrow."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xlstm_ts.exceptions import SeriesError
+from xlstm_ts.panels import Floats, LongColumns
+
+Integers = NDArray[np.int64]
+# Rows in memory at a time, and bytes of a column that are read ahead.
+BATCH = 2**16
+BUFFER = 2**20
+
+
+class StoredFile(NamedTuple):
+    """A file as it was found: its size tells whether it changed.
+
+    `groups` `(G + 1,)` are the rows before each row group, and all; `unit` and `zone` are those of
+    its times.
+    """
+
+    path: str
+    size: int
+    groups: Integers
+    unit: str | None
+    zone: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Rows of a file: where runs of one series start, their keys, times and readings."""
+
+    row: int
+    starts: Integers
+    keys: list[Hashable]
+    times: Integers
+    values: Floats
+    unit: str | None
+    zone: str | None
+
+    def key(self, at: int) -> Hashable:
+        """Return the series of a row."""
+        return self.keys[int(np.searchsorted(self.starts, at, side="right")) - 1]
+
+    def told(self, at: int) -> str:
+        """Return the time of a row as text."""
+        time = self.times[at : at + 1]
+        return str((time if self.unit is None else time.view(f"M8[{self.unit}]"))[0])
+
+
+@contextmanager
+def open_file(path: Path, long: LongColumns) -> Iterator[tuple[StoredFile, Any]]:
+    """Open a file and check its columns.
+
+    Raises
+    ------
+    SeriesError
+        Where it is no Parquet file, or a column is missing or of a type that cannot be used.
+    """
+    with _opened(path) as file:
+        schema = file.schema_arrow
+        for name in long:
+            if schema.names.count(name) != 1:
+                raise SeriesError(
+                    f"{path} has {'no' if name not in schema.names else 'more than one'} column "
+                    f"{name!r}, but {', '.join(schema.names)}; name its columns by `id_column`, "
+                    "`time_column` and `target_column`."
+                )
+        _check_type(path, long.id, schema, kinds=("string", "large_string", "integer"))
+        _check_type(path, long.target, schema, kinds=("floating", "integer", "boolean"))
+        _check_type(path, long.time, schema, kinds=("timestamp", "date", "integer"))
+        unit, zone = _time_of(schema.field(long.time).type)
+        counts = [file.metadata.row_group(n).num_rows for n in range(file.metadata.num_row_groups)]
+        groups = np.concatenate(([0], np.cumsum(counts, dtype=np.int64))).astype(np.int64)
+        yield StoredFile(str(path), path.stat().st_size, groups, unit, zone), file
+
+
+def batches(file: Any, stored: StoredFile, long: LongColumns) -> Iterator[Batch]:
+    """Yield all rows of a file.
+
+    Raises
+    ------
+    SeriesError
+        Where a row has no series or no time.
+    """
+    import pyarrow.compute as pc
+
+    row = 0
+    for batch in file.iter_batches(BATCH, columns=list(long)):
+        if not len(batch):
+            continue
+        ids, times, values = (batch.column(name) for name in long)
+        for name, column in ((long.id, ids), (long.time, times)):
+            if column.null_count:
+                at = int(np.argmax(column.is_null().to_numpy(zero_copy_only=False)))
+                raise SeriesError(f"{stored.path}, row {row + at} has no {name!r}; give it one.")
+        ids = _plain(ids)
+        changes = pc.not_equal(ids.slice(1), ids.slice(0, len(ids) - 1))
+        heads = np.flatnonzero(changes.to_numpy(zero_copy_only=False)) + 1
+        starts = np.concatenate(([0], heads)).astype(np.int64)
+        yield Batch(
+            row=row,
+            starts=starts,
+            keys=ids.take(_arrow(starts)).to_pylist(),
+            times=_integers(times, stored),
+            values=_floats(values),
+            unit=stored.unit,
+            zone=stored.zone,
+        )
+        row += len(batch)
+
+
+def read_rows(
+    stored: StoredFile, long: LongColumns, spans: Sequence[tuple[int, int]], *, with_times: bool
+) -> Iterator[tuple[int, Floats, Integers]]:
+    """Yield the rows around some spans of a file, in its order: each row group is read once.
+
+    Parameters
+    ----------
+    stored : StoredFile
+        The file.
+    long : LongColumns
+        Names of the columns.
+    spans : sequence of (start, stop)
+        Rows that are wanted.
+    with_times : bool
+        Whether times are read beside the readings.
+
+    Yields
+    ------
+    tuple
+        The first row, readings, and times, of which there are none where they are not asked for.
+
+    Raises
+    ------
+    SeriesError
+        Where the file is not as it was.
+    """
+    end = max(stop for _, stop in spans)
+    wanted = np.zeros(len(stored.groups), bool)
+    for start, stop in spans:
+        inside = np.searchsorted(stored.groups, (start, stop - 1), side="right") - 1
+        wanted[inside[0] : inside[1] + 1] = True
+    columns = [long.target, long.time] if with_times else [long.target]
+    path = Path(stored.path)
+    with _opened(path) as file:
+        if path.stat().st_size != stored.size:
+            raise SeriesError(f"{path} changed while it was read; fit again.")
+        for group in np.flatnonzero(wanted).tolist():
+            row = int(stored.groups[group])
+            for batch in file.iter_batches(BATCH, row_groups=[group], columns=columns):
+                times = batch.column(long.time) if with_times else None
+                values = _floats(batch.column(long.target))
+                yield row, values, _integers(times, stored) if with_times else np.empty(0, np.int64)
+                row += len(batch)
+                if row >= end:
+                    return
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        file = pq.ParquetFile(path, buffer_size=BUFFER, pre_buffer=False)
+    except pa.ArrowInvalid as err:
+        raise SeriesError(f"{path} is no Parquet file, or is damaged: {err}") from err
+    with file:
+        yield file
+
+
+def _check_type(path: Path, name: str, schema: Any, *, kinds: tuple[str, ...]) -> None:
+    import pyarrow as pa
+
+    kind = schema.field(name).type
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if not any(getattr(pa.types, f"is_{each}")(kind) for each in kinds):
+        raise SeriesError(
+            f"{path} column {name!r} has type {kind}, which is none of {', '.join(kinds)}."
+        )
+
+
+def _time_of(kind: Any) -> tuple[str | None, str | None]:
+    import pyarrow as pa
+
+    if pa.types.is_date(kind):
+        return "s", None
+    return (kind.unit, kind.tz) if pa.types.is_timestamp(kind) else (None, None)
+
+
+def _integers(column: Any, stored: StoredFile) -> Integers:
+    import pyarrow as pa
+
+    if pa.types.is_date(column.type):
+        column = column.cast(pa.timestamp(stored.unit))
+    return column.cast(pa.int64()).to_numpy(zero_copy_only=False)
+
+
+def _floats(column: Any) -> Floats:
+    import pyarrow as pa
+
+    if pa.types.is_boolean(column.type):
+        column = column.cast(pa.int8())
+    return column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+
+
+def _plain(column: Any) -> Any:
+    import pyarrow as pa
+
+    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+
+
+def _arrow(numbers: Integers) -> Any:
+    import pyarrow as pa
+
+    return pa.array(numbers)
