@@ -9,8 +9,7 @@ import numpy as np
 from xlstm_ts.anomaly.evidence import Views
 from xlstm_ts.anomaly.stages import Mask, Stage, is_there
 
-MOST = 1e3  # of an error: beyond anything rare, so that no two of the rarest tie
-MOST_LASTING = 7.0  # of an error in a stretch: one glitch is to stay a spike
+MOST = 1e6  # of an error: beyond anything rare, so that no two of the rarest tie
 ORDINARY = 0.5  # mean of log(1 + |error|) where errors are normal
 NAMES = ("point", "range", "level", "recent", "relation")
 
@@ -40,7 +39,7 @@ class Aggregate(Stage):
         """Return raw scores in the order of `NAMES`; NaN where there is no evidence."""
         errors = np.array(views)
         squares = np.minimum(errors * errors, MOST**2)
-        lately = np.log1p(np.minimum(np.abs(errors[0]), MOST_LASTING))
+        lately = np.log1p(np.minimum(np.abs(errors[0]), MOST))
         there = is_there(squares)
         if not there.all():
             # A missing channel counts as an ordinary one: otherwise a few channels alone would be

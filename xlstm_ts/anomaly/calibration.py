@@ -10,16 +10,16 @@ import numpy as np
 from xlstm_ts.anomaly.events import Event, EventMachine, Evidence
 from xlstm_ts.anomaly.feedback import RateFeedback
 from xlstm_ts.anomaly.stages import Floats, Mask, Stage
-from xlstm_ts.anomaly.tail import NEVER_LEARNT, Tail
+from xlstm_ts.anomaly.tail import LARGEST_SHAPE, NEVER_LEARNT, Tail
 
 
 class Calibrator(Stage):
-    """Turns a raw score into -log10 p that keeps its rate."""
+    """Turns a raw score into -log10 p that keeps its rate; `largest_shape` as for `Tail`."""
 
     STATE = ("tail", "feedback")
 
-    def __init__(self) -> None:
-        self.tail, self.feedback = Tail(), RateFeedback()
+    def __init__(self, *, largest_shape: float = LARGEST_SHAPE) -> None:
+        self.tail, self.feedback = Tail(largest_shape=largest_shape), RateFeedback()
 
     def fit(self, scores: Floats) -> None:
         """Learn from raw scores `(T,)` of normal operation; NaN is missing."""

@@ -33,6 +33,8 @@ from xlstm_ts.exceptions import SeriesError
 FEWEST = 10  # readings to learn a tail from
 MOST_ODD = 0.5  # of training: beyond that it is no anomaly
 LEAVES = 3  # spans until the score of the stretch has forgotten a reading
+# Of -log10 p, whose tail is exponential where p is right: a heavier one is that of faults.
+NEARLY_LIGHT = 0.2
 VIEW_OF = (0, 0, 1, 2, 3)  # the view that each score is of
 
 
@@ -121,7 +123,7 @@ class AnomalyHost(Stage):
             half_life=config.half_life,
         )
         self.errors = ForecastErrors(channels, half_life=config.half_life)
-        self.comparison, self.joint = Comparison(), Calibrator()
+        self.comparison, self.joint = Comparison(), Calibrator(largest_shape=NEARLY_LIGHT)
         self.slow, self.stuck = SlowChannel(channels, span=config.slow_span), StuckRule(channels)
         self._begin()
 

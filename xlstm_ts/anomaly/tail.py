@@ -37,6 +37,11 @@ class Tail(Stage):
     tail, but of a cluster only its records count for its shape: a few faults would otherwise make
     those that follow look usual.
 
+    Parameters
+    ----------
+    largest_shape : float, default=0.5
+        Of the generalised Pareto distribution, 0 to 0.5: how heavy a tail may be.
+
     Attributes
     ----------
     knots : ndarray of float64, shape (4,)
@@ -49,7 +54,8 @@ class Tail(Stage):
 
     STATE = ("knots", "rate", "shape", "size", "peaks", "count", "calm", "length", "record")
 
-    def __init__(self) -> None:
+    def __init__(self, *, largest_shape: float = LARGEST_SHAPE) -> None:
+        self.largest_shape = largest_shape
         self.knots = np.array([0.0, 1.0, 2.0, 3.0])
         self.rate, self.shape, self.size = 1 - BULK[-1], 0.0, 1.0
         self.peaks = np.zeros(PEAKS)  # a ring of the last excesses
@@ -68,9 +74,9 @@ class Tail(Stage):
         self.rate = max(len(above), 1) / len(known)
         # Anomalies in training would make a tail of their own: those far off what the lower part of
         # the tail tells are left out.
-        self.shape, self.size = _fit_quartiles(above)
+        self.shape, self.size = _fit_quartiles(above, self.largest_shape)
         above = above[np.array([self._beyond(one) < NEVER_LEARNT for one in above.tolist()], bool)]
-        self.shape, self.size = _fit_pareto(above)
+        self.shape, self.size = _fit_pareto(above, self.largest_shape)
         last = above[-PEAKS:]
         self.peaks[: len(last)], self.count = last, len(last)
 
@@ -98,7 +104,8 @@ class Tail(Stage):
             self.peaks[self.count % PEAKS] = excess
             self.count += 1
             if self.count % REFIT == 0:
-                self.shape, self.size = _fit_pareto(self.peaks[: min(self.count, PEAKS)])
+                known = self.peaks[: min(self.count, PEAKS)]
+                self.shape, self.size = _fit_pareto(known, self.largest_shape)
 
     def _is_peak(self, surprise: float) -> bool:
         """Follow clusters; return whether a score is outside of them or the record of one."""
@@ -120,17 +127,17 @@ class Tail(Stage):
         return -math.log10(self.rate) + ratio / math.log(10)
 
 
-def _fit_quartiles(excesses: Floats) -> tuple[float, float]:
+def _fit_quartiles(excesses: Floats, largest_shape: float) -> tuple[float, float]:
     """Return shape and scale by two quartiles (J. Pickands, 1975), whatever lies above them."""
     if len(excesses) < FEWEST:
         return 0.0, float(excesses.mean()) if len(excesses) else 1.0
     half, most = np.quantile(excesses, (0.5, 0.75)).tolist()
-    shape = min(max(math.log2(max(most - half, half) / half), 0.0), LARGEST_SHAPE)
+    shape = min(max(math.log2(max(most - half, half) / half), 0.0), largest_shape)
     return shape, half * (shape / (2**shape - 1) if shape > 0 else 1 / math.log(2))
 
 
-def _fit_pareto(excesses: Floats) -> tuple[float, float]:
-    """Return shape and scale by probability-weighted moments; the shape is 0 to 0.5.
+def _fit_pareto(excesses: Floats, largest_shape: float) -> tuple[float, float]:
+    """Return shape and scale by probability-weighted moments; the shape is bounded.
 
     A shape below 0 would end the tail at a largest score, and each record would have p = 0.
     """
@@ -145,5 +152,5 @@ def _fit_pareto(excesses: Floats) -> tuple[float, float]:
     shape = 2 - mean / (mean - 2 * weighted)
     if shape <= 0:
         return 0.0, mean
-    shape = min(shape, LARGEST_SHAPE)
+    shape = min(shape, largest_shape)
     return shape, mean * (1 - shape)
