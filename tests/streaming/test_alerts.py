@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from xlstm_ts.cli.alerts import Alert, BandRule
 from xlstm_ts.exceptions import StreamError
 from xlstm_ts.export.contract import Contract
+from xlstm_ts.streaming.alerts import Alert, BandRule
 
 
 def contract(*quantiles: float) -> Contract:
@@ -56,5 +56,5 @@ def test_state_goes_through_json() -> None:
 def test_a_single_level_is_no_band() -> None:
     with pytest.raises(StreamError, match=r"the level 0.5 alone.*two `quantiles`"):
         BandRule(contract(0.5), margin=0)
-    with pytest.raises(ValueError, match="`alert-outside` must be at least 0"):
+    with pytest.raises(ValueError, match="`margin` must be at least 0"):
         BandRule(contract(0.1, 0.9), margin=-1)

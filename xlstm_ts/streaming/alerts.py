@@ -60,7 +60,7 @@ class BandRule:
                 f"The model forecasts the level {contract.quantiles[0]} alone, which is no band to "
                 "lie outside of: fit with two `quantiles` at least."
             )
-        check_number("alert-outside", margin, least=0)
+        check_number("margin", margin, least=0)
         self._channels, self._margin = contract.channels, margin
         self._bands: dict[Any, list[list[float]]] = {}
 
