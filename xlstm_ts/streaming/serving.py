@@ -190,12 +190,15 @@ class Server:
         for reading in readings:
             if reading.key not in pool:
                 self._statics[reading.key] = {**self._given, **reading.static}
-        told = {one.key: one.time for one in readings if one.time is not None}
+        first = readings[0].time
+        told: Any = first  # of one time for all, as sensors of one clock have it, one is read
+        if any(one.time != first for one in readings):
+            told = {one.key: one.time for one in readings if one.time is not None}
         outputs = pool.step(
             {one.key: one.values for one in readings},
             covariates=_by_key(readings, "covariates") if self._has_columns else None,
             future=_by_key(readings, "future") if self._has_columns else None,
-            time=told or None,
+            time=told,
         )
         self._statics.clear()  # a pool looks them up when a key joins
         if self._rule is not None:
