@@ -1,5 +1,7 @@
 """The rule looks at the band that was forecast for the reading, and at nothing else."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -45,10 +47,12 @@ def test_first_reading_of_a_key_gives_none() -> None:
 
 def test_state_goes_through_json() -> None:
     before = rule()
+    before.expect(("line", (1, "pump")), np.array([[[1, 2, 3]] * 2], np.float32))
     before.expect("new", np.full((2, 2, 3), np.nan, np.float32))
     after = BandRule(contract(0.1, 0.9), margin=0)
-    after.restore(before.state())
+    after.restore(json.loads(json.dumps(before.state())))
     assert after.check("pump", [4.0, 20.0]) == [Alert("a", 4.0, "above", 3.0)]
+    assert len(after.check(("line", (1, "pump")), [4.0, 0.0])) == 2
     assert after.check("new", [4.0, 20.0]) == []
     assert after.state() == before.state()
 

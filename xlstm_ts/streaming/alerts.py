@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from xlstm_ts.checks import check_number
 from xlstm_ts.exceptions import StreamError
 from xlstm_ts.export.contract import Contract
+from xlstm_ts.streaming.keys import key_from_json, key_to_json
 
 
 class Alert(NamedTuple):
@@ -87,13 +88,18 @@ class BandRule:
     def state(self) -> list[Any]:
         """Return what the rule must know to go on, as JSON."""
         return [
-            [key, [[None if math.isnan(bound) else bound for bound in band] for band in bands]]
+            [
+                key_to_json(key),
+                [[None if math.isnan(bound) else bound for bound in band] for band in bands],
+            ]
             for key, bands in self._bands.items()
         ]
 
     def restore(self, state: Iterable[Any]) -> None:
         """Go on from what `state` gave."""
         self._bands = {
-            key: [[math.nan if bound is None else bound for bound in band] for band in bands]
+            key_from_json(key): [
+                [math.nan if bound is None else bound for bound in band] for band in bands
+            ]
             for key, bands in state
         }
