@@ -34,7 +34,8 @@ def make_session() -> SparkSession:
         "spark.sql.session.timeZone": "UTC",
         STORE: ROCKS_DB,
     }
-    builder = SparkSession.builder.master("local[2]").config(map=options)
+    master = os.environ.get("XLSTM_TS_SPARK_MASTER", "local[2]")
+    builder = SparkSession.builder.master(master).config(map=options)
     session = builder.getOrCreate()
     session.sparkContext.setLogLevel("OFF")
     return session
