@@ -35,7 +35,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # for the example of actors
 KEYS, HOURS = 1000, 20  # readings of a key in a large micro-batch
 START = pd.Timestamp("2024-01-01", tz="UTC")
 # Bars: readings in a second of a core.
-POOL, SPARK, RAY = 25_000.0, 3_000.0, 15_000.0
+POOL, SPARK, RAY = 25_000.0, 3_000.0, 20_000.0
 
 
 def main() -> int:

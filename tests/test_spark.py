@@ -131,7 +131,7 @@ def test_as_pools_give_to_the_bit(home, spark, whole) -> None:
                 for place, channel in enumerate("ab"):
                     forecast, quantiles = given[(*key, at.to_pydatetime(), channel)]
                     assert forecast == output.forecast[:, place].tolist()
-                    assert quantiles == output.quantiles[:, place].tolist()
+                    assert quantiles == output.quantiles[:, place].T.tolist()
 
 
 def test_what_cannot_be_used_is_told_and_stops_nothing(whole) -> None:
@@ -141,7 +141,7 @@ def test_what_cannot_be_used_is_told_and_stops_nothing(whole) -> None:
     assert sum("cannot be read as a time" in row.error for row in errors) == 1
     (no_key,) = [row for row in errors if row.pump is None]
     assert "A key is a text" in no_key.error
-    assert all(row.forecast is None for row in errors)
+    assert all(row.forecast is None and row.quantiles is None for row in errors)
     assert any(row.alarm for rows in whole for row in rows)
 
 

@@ -22,7 +22,7 @@ from xlstm_ts.streaming import StreamModel
 from xlstm_ts.streaming.serving import Reading, Served, Server
 
 KEY, VALUE, MOMENT = "key", "value", "moment"  # the first two with a number behind
-GIVEN = ("channel", "value", "forecast", "quantiles", "alarm", "bound", "error")
+GIVEN = ("channel", "value", "levels", "alarm", "bound", "error")
 QUIET = (None, np.nan)
 MODELS = 4  # that a process keeps loaded
 
@@ -87,7 +87,9 @@ class Scoring:
         -------
         DataFrame
             The same keys and moments, a row for each reading and channel, with the columns `GIVEN`.
-            Where a reading cannot be used, `error` says why and the stream is as before.
+            `levels` lists the forecasts of the lowest level, then of the next: engines are slow at
+            lists of lists. Where a reading cannot be used, `error` says why and the stream is as
+            before.
         """
         keys, values = (
             [str(name) for name in frame if str(name).startswith(part)] for part in (KEY, VALUE)
@@ -136,13 +138,12 @@ def _keys(frame: pd.DataFrame, names: Sequence[str]) -> list[Any]:
 
 
 def _rows(outcome: Served | StreamError, channels: Sequence[str]) -> list[tuple[Any, ...]]:
-    """Return what a reading gave, a row for each channel, from the forecast on."""
+    """Return what a reading gave, a row for each channel, from the levels on."""
     if isinstance(outcome, StreamError):
-        return [(None, None, None, np.nan, str(outcome))] * len(channels)
+        return [(None, None, np.nan, str(outcome))] * len(channels)
     alerts = {alert.channel: (alert.side, alert.bound) for alert in outcome.alerts}
-    forecasts = outcome.output.forecast.T.tolist()
-    quantiles = outcome.output.quantiles.transpose(1, 0, 2).tolist()
+    levels = outcome.output.quantiles.transpose(1, 2, 0).reshape(len(channels), -1).tolist()
     return [
-        (forecasts[place], quantiles[place], *alerts.get(channel, QUIET), None)
-        for place, channel in enumerate(channels)
+        (numbers, *alerts.get(channel, QUIET), None)
+        for channel, numbers in zip(channels, levels, strict=True)
     ]

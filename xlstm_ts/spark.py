@@ -86,8 +86,9 @@ def spark_stream(
     DataFrame
         A streaming frame, for the output mode "append": a row for each reading and channel with the
         columns of `key` and `time`, then `channel`, `value`, `forecast` (the next readings),
-        `quantiles` (for each of these its levels), `alarm` ("below", "above" or null), `bound`
-        (which was crossed) and `error`: why the reading was left out, null where it was not.
+        `quantiles` (the same for each level, lowest first), `alarm` ("below", "above" or null),
+        `bound` (which was crossed) and `error`: why the reading was left out, null where it was
+        not.
 
     Raises
     ------
@@ -126,7 +127,8 @@ def spark_stream(
     check_integer("shards", shards, least=1)
     table = Table.of(df, key=key, time=time, value=value)
     scoring = table.scoring(model, margin=margin, expire_after=expire_after)
-    readings = table.plain(df, scoring.model().contract.channels)
+    contract = scoring.model().contract
+    readings = table.plain(df, contract.channels)
     labels = F.array(*map(F.lit, _labels(spark, shards)))
     place = F.pmod(F.xxhash64(*table.plain_keys), F.lit(shards)).cast("int")
     readings = readings.withColumn(SHARD, F.element_at(labels, place + 1))
@@ -136,7 +138,7 @@ def spark_stream(
         outputMode="Append",
         timeMode="None",
     )
-    return table.named(given)
+    return table.named(given, contract)
 
 
 def score_batch(
@@ -182,9 +184,10 @@ def score_batch(
                 yield scoring.score(server, frame)
 
     # A series lies in one partition, and by time all of them go on together.
-    readings = table.plain(df, scoring.model().contract.channels).repartition(*table.plain_keys)
+    contract = scoring.model().contract
+    readings = table.plain(df, contract.channels).repartition(*table.plain_keys)
     readings = readings.sortWithinPartitions(MOMENT, *table.plain_keys)
-    return table.named(readings.mapInPandas(score, table.schema))
+    return table.named(readings.mapInPandas(score, table.schema), contract)
 
 
 class ShardProcessor(StatefulProcessor):  # type: ignore[misc]

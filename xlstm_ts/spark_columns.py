@@ -17,9 +17,9 @@ from xlstm_ts.shards import KEY, MOMENT, VALUE, Scoring
 
 NEVER = -(2**63)  # no time: what numpy takes for none
 GIVEN = (
-    "channel STRING, value DOUBLE, forecast ARRAY<FLOAT>, quantiles ARRAY<ARRAY<FLOAT>>, "
-    "alarm STRING, bound DOUBLE, error STRING"
+    "channel STRING, value DOUBLE, levels ARRAY<FLOAT>, alarm STRING, bound DOUBLE, error STRING"
 )
+NAMES = ("channel", "value", "forecast", "quantiles", "alarm", "bound", "error")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +69,7 @@ class Table:
                 raise ValueError(f"`{called}` names no column.")
             for name in given:
                 _check_column(df, name, called=called, kinds=kinds)
-        taken = {*T.StructType.fromDDL(GIVEN).names, *([time] if time in names else [])}
+        taken = {*NAMES, *([time] if time in names else [])}
         if twice := taken & {*names, time}:
             raise ValueError(f"The result has another column {min(twice)}: rename that of `df`.")
         return cls(
@@ -128,8 +128,15 @@ class Table:
         keys = ", ".join(f"{name} STRING" for name in self.plain_keys)
         return f"{keys}, {MOMENT} {'BIGINT' if self.is_instant else 'TIMESTAMP_NTZ'}, {GIVEN}"
 
-    def named(self, given: DataFrame) -> DataFrame:
+    def named(self, given: DataFrame, contract: Contract) -> DataFrame:
         """Return what the workers gave, with the names and types of the frame."""
+        levels, horizon = F.col("levels"), contract.horizon
+        starts = range(1, len(contract.quantiles) * horizon, horizon)
+        quantiles = [F.slice(levels, start, horizon) for start in starts]
+        named = {
+            "forecast": quantiles[contract.median],
+            "quantiles": F.when(levels.isNotNull(), F.array(*quantiles)),
+        }
         moment = F.col(MOMENT)
         if self.is_instant:
             moment = F.when(moment != NEVER, F.timestamp_micros(moment))
@@ -137,7 +144,7 @@ class Table:
         return given.select(
             *(F.col(plain).cast(kind).alias(name) for plain, kind, name in keys),
             moment.cast(self.clock).alias(self.time),
-            *T.StructType.fromDDL(GIVEN).names,
+            *(named.get(name, F.col(name)).alias(name) for name in NAMES),
         )
 
 
