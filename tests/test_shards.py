@@ -1,5 +1,6 @@
 """Frames of readings give what a pool gives, in whatever order their rows come."""
 
+import importlib
 import pickle
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pandas as pd
 import pytest
 
 from tests.conftest import HOURLY, small
+from xlstm_ts.exceptions import BackendError
 from xlstm_ts.export.onnx import export_onnx
 from xlstm_ts.shards import GIVEN, Scoring
 from xlstm_ts.streaming import StreamPool
@@ -117,6 +119,20 @@ def _after(given: pd.DataFrame, moment: pd.Timestamp) -> np.ndarray:
     return (ordered["moment"] > moment).to_numpy()
 
 
+def test_silent_keys_are_forgotten_by_the_times_of_readings(graph_path: Path) -> None:
+    scoring = Scoring.from_file(
+        graph_path,
+        is_instant=False,
+        margin=0.0,
+        expire_after=pd.Timedelta(hours=5).to_pytimedelta(),
+    )
+    server, frame = scoring.serve(), readings(hours=3)
+    scoring.score(server, frame)
+    again = frame[:3].assign(moment=START + pd.Timedelta(hours=8))
+    one, other = (scoring.score(each, again) for each in (server, scoring.serve()))
+    pd.testing.assert_frame_equal(one, other)
+
+
 def test_instants_go_through_the_hour_that_comes_twice(tmp_path: Path) -> None:
     y = pd.Series(np.sin(np.arange(160) * np.pi / 4), HOURLY, name="load")
     export_onnx(small(calendar=("hour",)).fit(y), tmp_path / "model.onnx")
@@ -135,6 +151,13 @@ def test_workers_import_nothing_heavy() -> None:
     heavy = ("torch", "sklearn", "scipy", "onnx", "matplotlib", "pyspark")
     code = f"import sys, xlstm_ts.shards; sys.exit(any(n in sys.modules for n in {heavy}))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_without_pyspark_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyspark.sql", None)
+    monkeypatch.delitem(sys.modules, "xlstm_ts.spark", raising=False)
+    with pytest.raises(BackendError, match=r"install xlstm-ts\[spark,onnx\]"):
+        importlib.import_module("xlstm_ts.spark")
 
 
 def test_no_graph(tmp_path: Path) -> None:

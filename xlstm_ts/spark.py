@@ -39,6 +39,7 @@ STORE = "spark.sql.streaming.stateStore.providerClass"
 ROCKS_DB = "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider"
 PARTITIONS = "spark.sql.shuffle.partitions"
 SHARD, POOL, VERSION = "shard", "pool", "version"
+LIVE = 4  # servers that a process keeps: a shard may go on in another one
 TRIES = 64  # labels tried for each shard, so that each partition gets one
 
 # The servers that a process last had of each shard, by the version of the state that they are at.
@@ -221,7 +222,9 @@ class ShardProcessor(StatefulProcessor):  # type: ignore[misc]
         version = uuid4().hex
         self._pool.update((state.getvalue(),))
         self._version.update((version, self._shards))
-        _live[place] = version, server
+        _live[place] = version, server  # the newest is the last
+        if len(_live) > LIVE:
+            del _live[next(iter(_live))]
         yield given
 
     def close(self) -> None:
@@ -259,6 +262,6 @@ def _labels(spark: SparkSession, shards: int) -> list[int]:
     label = F.col("id").cast("int")
     tried = spark.range(TRIES * shards).select(label, F.pmod(F.hash(label), F.lit(shards)))
     found: dict[int, int] = {}
-    for label, partition in tried.collect():
-        found.setdefault(partition, label)
+    for number, partition in tried.collect():
+        found.setdefault(partition, number)
     return [found[partition] for partition in range(shards)]
