@@ -4,7 +4,7 @@ RUN := .venv/bin/python
 # Touched last: a set-up that failed half-way is done again.
 READY := .venv/ready
 
-.PHONY: demo test lint bench gpu docs
+.PHONY: demo test lint bench gpu spark docs
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear .venv
@@ -30,6 +30,11 @@ bench: $(READY)
 
 gpu: $(READY)
 	$(RUN) -m pytest -m "" tests/test_gpu.py tests/kernels
+
+# Streams on Spark (which needs Java 17) and Ray: a gigabyte of packages, so `test` does without.
+spark: $(READY)
+	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[spark,ray]'
+	$(RUN) -m pytest tests/test_spark.py tests/test_examples.py
 
 docs: $(READY)
 	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'

@@ -90,7 +90,7 @@ def _ratio(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
     return float(np.median(np.median(one[CPU], axis=1) / np.median(other[CPU], axis=1)))
 
 
-def _fitted(**options: int) -> XLSTMForecaster:
+def fitted(**options: int) -> XLSTMForecaster:
     forecaster = XLSTMForecaster(
         24, context_length=96, max_steps=5, random_state=0, device="cpu", **options
     )
@@ -101,7 +101,7 @@ def _measure(
     patch: int, *, rounds: int, report: Report
 ) -> tuple[dict[str, NDArray[np.float64]], StreamModel]:
     """Return the seconds of each way, `(2, rounds, runs in a round)`, and the graph."""
-    forecaster = _fitted(patch_length=patch)
+    forecaster = fitted(patch_length=patch)
     model = forecaster.model_.eval()
     values = READINGS.to_numpy(np.float32)
     with tempfile.TemporaryDirectory() as name:
@@ -205,7 +205,7 @@ def _report_pool(
 def _report_flow(report: Report, *, width: int, calls: int, least: float | None) -> None:
     """Report throughput and memory while a thousand keys come and go, five a call."""
     with tempfile.TemporaryDirectory() as folder:
-        export_onnx(_fitted(patch_length=1, d_model=width), Path(folder) / "model.onnx")
+        export_onnx(fitted(patch_length=1, d_model=width), Path(folder) / "model.onnx")
         model = StreamModel(Path(folder) / "model.onnx")
     pool, rng = StreamPool(model, expire_after=20), np.random.default_rng(0)
     start, before, count = time.process_time(), 0.0, 0

@@ -20,7 +20,7 @@ MODEL = {f"xlstm_ts.{name}" for name in (
 OPS = {"xlstm_ts.kernels.ops", "xlstm_ts.kernels.states"}
 HEAVY = {
     "torch", "pandas", "sklearn", "scipy", "onnx", "onnxruntime", "triton", "matplotlib", "sktime",
-    "lightning_fabric", "pyarrow",
+    "lightning_fabric", "pyarrow", "pyspark", "ray",
 }  # fmt: skip
 
 # Module or room: what of the package it may import, and which heavy packages.
@@ -235,6 +235,15 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
             for name in ("anomaly", "streaming", "calendars", "export.contract", "files")
         },
         {"onnxruntime"},
+    ),
+    # What engines run in their workers, likewise but for pandas.
+    "xlstm_ts.shards": ({"xlstm_ts.streaming"}, {"pandas"}),
+    "xlstm_ts.spark_columns": (
+        {"xlstm_ts.export.contract", "xlstm_ts.shards"}, {"pyspark"},
+    ),
+    "xlstm_ts.spark": (
+        {f"xlstm_ts.{name}" for name in ("shards", "spark_columns", "streaming")},
+        {"pandas", "pyspark"},
     ),
     "xlstm_ts.cli": (
         {f"xlstm_ts.{name}" for name in ("cli", "export.contract", "streaming")} | {"xlstm_ts"},

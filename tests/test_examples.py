@@ -1,6 +1,7 @@
 """Examples run as far as what is installed allows."""
 
 import importlib.util
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -50,3 +51,25 @@ def test_says_what_to_install(example: ModuleType, monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(SystemExit, match="pip install optuna"):
         example.main()
+
+
+def test_an_actor_that_is_killed_gives_the_same_to_the_bit(graph_path: Path) -> None:
+    pytest.importorskip("ray", reason="pip install 'xlstm-ts[ray]', 240 MB; `make spark` does")
+    options = ["--keys", "30", "--calls", "60"]
+    command = [sys.executable, str(EXAMPLES / "ray_actors.py"), str(graph_path), *options]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "actor 0 died, and goes on at call 20\n" in done.stdout
+    assert "difference 0\n" in done.stdout
+
+
+def test_ray_example_says_what_to_install(graph_path: Path) -> None:
+    code = (
+        "import sys, runpy; sys.modules['ray'] = None; sys.argv[1:] = [sys.argv[2]]; "
+        "runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+    code = code.replace("sys.argv[0]", repr(str(EXAMPLES / "ray_actors.py")))
+    command = [sys.executable, "-c", code, "-", str(graph_path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "pip install 'xlstm-ts[ray]'" in done.stderr

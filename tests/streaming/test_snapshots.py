@@ -1,6 +1,7 @@
 """What a snapshot holds goes on to the bit; what is damaged or of another model is refused."""
 
 import inspect
+import io
 import os
 import re
 import signal
@@ -47,6 +48,23 @@ def test_a_stream_goes_on_bit_for_bit(model: StreamModel, stream: Stream, tmp_pa
     assert other.restore(tmp_path / "snapshot") == 7
     np.testing.assert_array_equal(rest(other), rest(stream))
     assert os.listdir(tmp_path) == ["snapshot"]
+
+
+def test_a_store_that_keeps_bytes_gets_those_of_the_file(
+    model: StreamModel, stream: Stream, tmp_path: Path
+) -> None:
+    pool, other = StreamPool(model), StreamPool(model)
+    pool.step({"pump": READINGS[0]})
+    for one in (stream, pool):
+        one.snapshot(tmp_path / "snapshot", offset=7)
+        one.snapshot(kept := io.BytesIO(), offset=7)
+        assert kept.getvalue() == (tmp_path / "snapshot").read_bytes()
+    assert other.restore(io.BytesIO(kept.getvalue())) == 7
+    np.testing.assert_array_equal(
+        *(one.step({"pump": READINGS[1]})["pump"].quantiles for one in (pool, other))
+    )
+    with pytest.raises(StreamError, match="what was given is damaged"):
+        other.restore(io.BytesIO(kept.getvalue()[:-1]))
 
 
 def test_the_last_time_is_kept(model: StreamModel, stream: Stream, tmp_path: Path) -> None:

@@ -36,6 +36,13 @@ def test_step_gives_forecast_and_quantiles(model: StreamModel) -> None:
     assert (np.diff(output.quantiles, axis=-1) >= 0).all()
 
 
+def test_a_graph_may_come_as_bytes(model: StreamModel, graph_path: Path) -> None:
+    given = StreamModel(graph_path.read_bytes())
+    np.testing.assert_array_equal(run(given.create_stream()), run(model.create_stream()))
+    with pytest.raises(StreamError, match="What was given is not a step graph"):
+        StreamModel(b"nothing")
+
+
 def test_reset_forgets_everything(model: StreamModel) -> None:
     stream = model.create_stream()
     first = run(stream)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from xlstm_ts.cli.feeds import Reading
-from xlstm_ts.cli.fields import Key
+from xlstm_ts.streaming.keys import Key
+from xlstm_ts.streaming.serving import Reading
 
 REPORTED = 20  # of what cannot be used, shown at most
 

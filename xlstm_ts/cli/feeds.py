@@ -13,48 +13,16 @@ import csv
 import json
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-from xlstm_ts.cli.fields import Key, read_key, read_number, read_time, short
+from xlstm_ts.cli.fields import read_key, read_number, read_time, short
 from xlstm_ts.exceptions import StreamError
 from xlstm_ts.export.contract import Contract
-from xlstm_ts.streaming.times import Time
+from xlstm_ts.streaming.keys import Key
+from xlstm_ts.streaming.serving import Reading
 
 TIME = "time"  # the field of the time, unless another is named
 FUTURE = "future"
-
-
-class Reading(NamedTuple):
-    """One reading and all that came with it.
-
-    Attributes
-    ----------
-    key : str, int or None
-        Which stream it belongs to; None where there is one.
-    values : list of float
-        One number a channel, NaN where missing.
-    covariates : dict of str to float, or None
-        The past and known columns; None where the model has none.
-    future : mapping or None
-        What is known ahead, as it came.
-    time : Time, sequence of Time or None
-        What the stream is to be told as the time.
-    shown : object
-        The time as it came.
-    static : dict
-        What is static of its stream.
-    faults : dict of str to str
-        By field, what is wrong with values that cannot be used and count as missing.
-    """
-
-    key: Key | None
-    values: list[float]
-    covariates: dict[str, float] | None
-    future: Mapping[str, Any] | None
-    time: Time | Sequence[Time] | None
-    shown: Any
-    static: dict[str, Any]
-    faults: dict[str, str]
 
 
 class ReadingParser:

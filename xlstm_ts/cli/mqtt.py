@@ -19,11 +19,11 @@ from xlstm_ts.checks import check_integer
 from xlstm_ts.cli.faults import Faults
 from xlstm_ts.cli.feeds import ReadingParser
 from xlstm_ts.cli.mqtt_link import Arrived, Broker, Link, is_within
-from xlstm_ts.cli.serving import Served, Server
 from xlstm_ts.cli.stopping import Stop
 from xlstm_ts.cli.writers import json_writer
 from xlstm_ts.exceptions import StreamError
 from xlstm_ts.streaming import StreamModel
+from xlstm_ts.streaming.serving import Served, Server
 
 KEY = "{key}"
 Say = Callable[[str], None]

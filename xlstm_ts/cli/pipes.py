@@ -22,13 +22,13 @@ from tqdm import tqdm
 
 from xlstm_ts.checks import check_integer
 from xlstm_ts.cli.faults import REPORTED, Faults
-from xlstm_ts.cli.feeds import CsvRows, Reading, ReadingParser
+from xlstm_ts.cli.feeds import CsvRows, ReadingParser
 from xlstm_ts.cli.lines import BATCH, Arrival, Line, batches, read_lines, skip_lines
-from xlstm_ts.cli.serving import Served, Server
 from xlstm_ts.cli.stopping import Stop, StopAsked
 from xlstm_ts.cli.writers import Writer, csv_header, csv_writer, json_writer
 from xlstm_ts.exceptions import StreamError
 from xlstm_ts.streaming import StreamModel
+from xlstm_ts.streaming.serving import Reading, Served, Server
 
 Say = Callable[[str], None]
 UNUSABLE = 2  # the exit code where no line can be used

@@ -14,6 +14,7 @@ OPTIONS = {
     "coverage": "--coverage",
     "horizon": "--horizon",
     "known_future": "--known",
+    "margin": "--alert-outside",
     "max_steps": "--steps",
     "patch_length": "--patch",
     "quantiles": "--quantiles",

@@ -14,9 +14,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from xlstm_ts.cli.alerts import Alert
-from xlstm_ts.cli.serving import Served
 from xlstm_ts.export.contract import Contract
+from xlstm_ts.streaming.alerts import Alert
+from xlstm_ts.streaming.serving import Served
 
 # A reading that was served, and the line of the input that it stood on.
 Writer = Callable[[Served, int | None], bytes]

@@ -31,6 +31,11 @@ def plain_key(key: object) -> Key:
     )
 
 
+def key_to_json(key: Any) -> Any:
+    """Return a key as JSON has it, a tuple as a list."""
+    return [key_to_json(part) for part in key] if isinstance(key, tuple) else key
+
+
 def key_from_json(key: Any) -> Key:
     """Return the key that JSON made a list of, if it was a tuple."""
     return tuple(key_from_json(part) for part in key) if isinstance(key, list) else key

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from xlstm_ts.checks import check_integer
 from xlstm_ts.exceptions import StreamError
 from xlstm_ts.export.contract import DETECTOR_KEY
-from xlstm_ts.streaming.sessions import CPU, check_providers, open_graph
+from xlstm_ts.streaming.sessions import CPU, Graph, called, check_providers, open_graph
 from xlstm_ts.streaming.streams import Stream
 from xlstm_ts.streaming.warming import WarmUpGraph
 
@@ -19,12 +18,12 @@ class StreamModel:
 
     Parameters
     ----------
-    path : path-like
-        A file that `xlstm_ts.export.onnx.export_onnx` wrote.
+    path : path-like or bytes
+        A file that `xlstm_ts.export.onnx.export_onnx` wrote, or what is in it.
     providers : sequence of str or (str, options), default=("CPUExecutionProvider",)
         Providers of onnxruntime, the most wanted first; the CPU follows by itself. With
         "CUDAExecutionProvider" a stream keeps its state on the device (not tested on one).
-    warm_up : path-like, optional
+    warm_up : path-like or bytes, optional
         The warm-up graph of the same weights: `Stream.warm_up` then takes many readings at once.
     threads : int, default=1
         Threads inside one step. More cost more than they bring at the size of one reading.
@@ -50,9 +49,9 @@ class StreamModel:
 
     def __init__(
         self,
-        path: str | os.PathLike[str],
+        path: Graph,
         *,
-        warm_up: str | os.PathLike[str] | None = None,
+        warm_up: Graph | None = None,
         providers: Sequence[str | tuple[str, Any]] = (CPU,),
         threads: int = 1,
     ) -> None:
@@ -62,7 +61,7 @@ class StreamModel:
         self.session, self.contract = open_graph(path, kind="step", **options)
         if not self._is_inner and DETECTOR_KEY in self.session.get_modelmeta().custom_metadata_map:
             raise StreamError(
-                f"{os.fspath(path)} holds a detector, whose graph takes no raw readings: load it "
+                f"{called(path)} holds a detector, whose graph takes no raw readings: load it "
                 "with xlstm_ts.streaming.detectors.DetectorModel."
             )
         self.warm_up_graph = (

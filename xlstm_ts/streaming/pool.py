@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any, Literal
@@ -23,7 +22,7 @@ from xlstm_ts.streaming.models import StreamModel
 from xlstm_ts.streaming.outputs import Filled, StreamOutput
 from xlstm_ts.streaming.readings import Domain
 from xlstm_ts.streaming.slots import Batch, Slots
-from xlstm_ts.streaming.snapshots import Snapshot, read_snapshot, write_snapshot
+from xlstm_ts.streaming.snapshots import Place, Snapshot, read_snapshot, write_snapshot
 from xlstm_ts.streaming.states import checked_state
 from xlstm_ts.streaming.times import NEVER, Told
 
@@ -214,13 +213,13 @@ class StreamPool:
         self._slots.leave(self._place(key))
         del self._places[plain_key(key)]
 
-    def snapshot(self, path: str | os.PathLike[str], *, offset: Any = None) -> None:
+    def snapshot(self, path: Place, *, offset: Any = None) -> None:
         """Write all states to one file, whole or not at all; the module `snapshots` says when.
 
         Parameters
         ----------
-        path : path-like
-            Where to; a file that is there is replaced.
+        path : path-like or binary file
+            Where to; a file that is there is replaced, and what is open is written to.
         offset : optional
             How far the source was read, or whatever else a later process must know: any JSON
             value.
@@ -238,7 +237,7 @@ class StreamPool:
         snapshot = Snapshot(offset, content, arrays)
         write_snapshot(path, snapshot, contract=self._contract, kind="pool")
 
-    def restore(self, path: str | os.PathLike[str]) -> Any:
+    def restore(self, path: Place) -> Any:
         """Go on from a snapshot in place of what is here, to the bit; return its offset.
 
         To the bit where `batch_size` is what it was, as it is by default.

@@ -22,6 +22,7 @@ except ImportError as err:
     ) from err
 
 Array = NDArray[np.float32]
+Graph = str | os.PathLike[str] | bytes
 CPU = "CPUExecutionProvider"
 # Where a provider keeps what it works on; all others read the memory of the host.
 DEVICES = {"CUDAExecutionProvider": "cuda"}
@@ -34,7 +35,7 @@ def check_providers(providers: Sequence[str | tuple[str, Any]]) -> None:
 
 
 def open_graph(
-    path: str | os.PathLike[str],
+    path: Graph,
     *,
     providers: Sequence[str | tuple[str, Any]],
     threads: int,
@@ -44,8 +45,8 @@ def open_graph(
 
     Parameters
     ----------
-    path : path-like
-        A file that `xlstm_ts.export.onnx.export_onnx` wrote.
+    path : path-like or bytes
+        A file that `xlstm_ts.export.onnx.export_onnx` wrote, or what is in it.
     providers : sequence of str or (str, options)
         Providers of onnxruntime, the most wanted first.
     threads : int
@@ -70,11 +71,12 @@ def open_graph(
     BackendWarning
         Where the session does not run on the first of `providers`.
     """
-    name = os.fspath(path)
-    if not os.path.isfile(path):
+    name = called(path)
+    if not isinstance(path, bytes) and not os.path.isfile(path):
         raise FileNotFoundError(f"There is no {kind} graph {name!r}.")
     try:
-        session = _session(name, providers=providers, threads=threads)
+        given = path if isinstance(path, bytes) else name
+        session = _session(given, providers=providers, threads=threads)
         contract = Contract.from_json(session.get_modelmeta().custom_metadata_map[METADATA_KEY])
         _check_names(session, contract)
     except Exception as err:  # onnxruntime's errors share no other base
@@ -89,8 +91,13 @@ def open_graph(
     return session, contract
 
 
+def called(path: Graph) -> str:
+    """Return how a message calls a graph."""
+    return "What was given" if isinstance(path, bytes) else os.fspath(path)
+
+
 def _session(
-    path: str, *, providers: Sequence[str | tuple[str, Any]], threads: int
+    path: str | bytes, *, providers: Sequence[str | tuple[str, Any]], threads: int
 ) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads

@@ -29,7 +29,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,7 @@ from xlstm_ts.exceptions import StreamError
 from xlstm_ts.export.contract import Contract
 from xlstm_ts.files import atomic_path
 
+Place = str | os.PathLike[str] | IO[bytes]
 MAGIC = b"xlstm-ts snapshot 2\n"
 CURE = "restore an older copy, or begin with an empty state"
 SHOWN = 12  # of the hash of a model, in hexadecimal: enough to tell it from others
@@ -61,15 +62,14 @@ class Snapshot(NamedTuple):
     arrays: dict[str, NDArray[Any]]
 
 
-def write_snapshot(
-    path: str | os.PathLike[str], snapshot: Snapshot, *, contract: Contract, kind: str
-) -> None:
+def write_snapshot(path: Place, snapshot: Snapshot, *, contract: Contract, kind: str) -> None:
     """Write a snapshot; the file appears whole, and stays whatever happens then.
 
     Parameters
     ----------
-    path : path-like
-        Where to; a file that is there is replaced.
+    path : path-like or binary file
+        Where to; a file that is there is replaced. What is open (`io.BytesIO`, for a store that
+        keeps bytes) is written to as it is.
     snapshot : Snapshot
         What to write.
     contract : Contract
@@ -96,17 +96,21 @@ def write_snapshot(
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part)
+    lines = [MAGIC, digest.hexdigest().encode(), b"\n", *parts]
+    if not isinstance(path, str | os.PathLike):
+        path.writelines(lines)
+        return
     # Killed at any moment, a process leaves one half-written file at most, and writes over it.
     with atomic_path(Path(path), is_reused=True) as temporary, temporary.open("wb") as file:
-        file.writelines([MAGIC, digest.hexdigest().encode(), b"\n", *parts])
+        file.writelines(lines)
 
 
-def read_snapshot(path: str | os.PathLike[str], *, contract: Contract, kind: str) -> Snapshot:
+def read_snapshot(path: Place, *, contract: Contract, kind: str) -> Snapshot:
     """Read a snapshot of a model.
 
     Parameters
     ----------
-    path : path-like
+    path : path-like or binary file
         The file.
     contract : Contract
         That of the model which is to go on from it.
@@ -120,11 +124,7 @@ def read_snapshot(path: str | os.PathLike[str], *, contract: Contract, kind: str
     StreamError
         Where the file is damaged, or of another model or kind.
     """
-    name = os.fspath(path)
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f"There is no snapshot {name!r}.")
-    with open(path, "rb") as file:
-        magic, digest, rest = file.readline(), file.readline(), file.read()
+    name, magic, digest, rest = _lines(path)
     if magic != MAGIC:
         is_other = magic.startswith(MAGIC[:-2])
         what = "a snapshot of another version" if is_other else "no snapshot"
@@ -137,6 +137,17 @@ def read_snapshot(path: str | os.PathLike[str], *, contract: Contract, kind: str
     if header["kind"] != kind:
         raise StreamError(f"{name} holds a {header['kind']}, not a {kind}: restore it into one.")
     return Snapshot(header["offset"], header["content"], _arrays(header["arrays"], raw))
+
+
+def _lines(path: Place) -> tuple[str, bytes, bytes, bytes]:
+    """Return what a snapshot is called, its first two lines, and what follows these."""
+    if not isinstance(path, str | os.PathLike):
+        return "what was given", path.readline(), path.readline(), path.read()
+    name = os.fspath(path)
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"There is no snapshot {name!r}.")
+    with open(path, "rb") as file:
+        return name, file.readline(), file.readline(), file.read()
 
 
 def _model(contract: Contract) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ from xlstm_ts.streaming.histories import read_history_times
 from xlstm_ts.streaming.outputs import NOTHING, Filled, StreamOutput
 from xlstm_ts.streaming.readings import LARGEST, Domain, read_history, read_reading
 from xlstm_ts.streaming.sessions import bind, device_of, tensor
-from xlstm_ts.streaming.snapshots import Snapshot, read_snapshot, write_snapshot
+from xlstm_ts.streaming.snapshots import Place, Snapshot, read_snapshot, write_snapshot
 from xlstm_ts.streaming.states import checked_state, forecast_shape, initial_state
 from xlstm_ts.streaming.times import NEVER, Time, moment_after, read_times
 
@@ -233,13 +232,13 @@ class Stream:
         """Forget everything: the next reading is the first."""
         self._set(initial_state(self._contract))
 
-    def snapshot(self, path: str | os.PathLike[str], *, offset: Any = None) -> None:
+    def snapshot(self, path: Place, *, offset: Any = None) -> None:
         """Write the state to a file, whole or not at all; `xlstm_ts.streaming.snapshots` says when.
 
         Parameters
         ----------
-        path : path-like
-            Where to; a file that is there is replaced.
+        path : path-like or binary file
+            Where to; a file that is there is replaced, and what is open is written to.
         offset : optional
             How far the source was read, or whatever else a later process must know: any JSON
             value.
@@ -253,7 +252,7 @@ class Stream:
         snapshot = Snapshot(offset, {"last": self._last, "untold": self._untold}, arrays)
         write_snapshot(path, snapshot, contract=self._contract, kind="stream")
 
-    def restore(self, path: str | os.PathLike[str]) -> Any:
+    def restore(self, path: Place) -> Any:
         """Go on from a snapshot, to the bit; return its offset.
 
         Raises

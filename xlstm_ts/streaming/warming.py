@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from xlstm_ts.exceptions import StreamError
 from xlstm_ts.export.contract import COVARIATES, FUTURE, READINGS, Contract
-from xlstm_ts.streaming.sessions import open_graph
+from xlstm_ts.streaming.sessions import Graph, called, open_graph
 
 Array = NDArray[np.float32]
 
@@ -21,8 +20,8 @@ class WarmUpGraph:
 
     Parameters
     ----------
-    path : path-like
-        A file that `xlstm_ts.export.onnx.export_onnx` wrote by `warm_up`.
+    path : path-like or bytes
+        A file that `xlstm_ts.export.onnx.export_onnx` wrote by `warm_up`, or what is in it.
     contract : Contract
         That of the step graph which it is to go with.
     providers, threads
@@ -41,7 +40,7 @@ class WarmUpGraph:
 
     def __init__(
         self,
-        path: str | os.PathLike[str],
+        path: Graph,
         contract: Contract,
         *,
         providers: Sequence[str | tuple[str, Any]],
@@ -50,7 +49,7 @@ class WarmUpGraph:
         self._session, own = open_graph(path, providers=providers, threads=threads, kind="warm-up")
         if (own.weights_hash, own.state) != (contract.weights_hash, contract.state):
             raise StreamError(
-                f"{os.fspath(path)} is of other weights than the step graph: export both by one "
+                f"{called(path)} is of other weights than the step graph: export both by one "
                 "call, export_onnx(forecaster, path, warm_up=...)."
             )
         self.chunk = own.chunk or 0

@@ -2,17 +2,55 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from xlstm_ts.cli.alerts import Alert, BandRule
-from xlstm_ts.cli.feeds import Reading
-from xlstm_ts.cli.fields import Key
 from xlstm_ts.exceptions import StreamError
-from xlstm_ts.streaming import Stream, StreamModel, StreamOutput, StreamPool
-from xlstm_ts.streaming.outputs import NOTHING, Filled
+from xlstm_ts.streaming.alerts import Alert, BandRule
+from xlstm_ts.streaming.keys import Key
+from xlstm_ts.streaming.models import StreamModel
+from xlstm_ts.streaming.outputs import NOTHING, Filled, StreamOutput
+from xlstm_ts.streaming.pool import StreamPool
+from xlstm_ts.streaming.snapshots import Place
+from xlstm_ts.streaming.streams import Stream
+from xlstm_ts.streaming.times import Time
+
+NONE: Mapping[str, Any] = MappingProxyType({})
+
+
+class Reading(NamedTuple):
+    """One reading and all that came with it.
+
+    Attributes
+    ----------
+    key : str, int, tuple of these or None
+        Which stream it belongs to; None where there is one.
+    values : list of float
+        One number a channel, NaN where missing.
+    covariates : dict of str to float, or None
+        The past and known columns; None where the model has none.
+    future : mapping or None
+        What is known ahead, as it came.
+    time : Time, sequence of Time or None
+        What the stream is to be told as the time.
+    shown : object
+        The time as it came.
+    static : mapping
+        What is static of its stream.
+    faults : mapping of str to str
+        By field, what is wrong with values that cannot be used and count as missing.
+    """
+
+    key: Key | None
+    values: list[float]
+    covariates: dict[str, float] | None = None
+    future: Mapping[str, Any] | None = None
+    time: Time | Sequence[Time] | None = None
+    shown: Any = None
+    static: Mapping[str, Any] = NONE
+    faults: Mapping[str, str] = NONE
 
 
 class Served(NamedTuple):
@@ -101,12 +139,12 @@ class Server:
             for served in self._serve_together(self._streams, together)
         ]
 
-    def snapshot(self, path: str | os.PathLike[str], *, offset: Mapping[str, Any]) -> None:
+    def snapshot(self, path: Place, *, offset: Mapping[str, Any]) -> None:
         """Write all that is needed to go on, with how far the input was read."""
         alerts = None if self._rule is None else self._rule.state()
         self._streams.snapshot(path, offset={**offset, "alerts": alerts})
 
-    def restore(self, path: str | os.PathLike[str]) -> dict[str, Any]:
+    def restore(self, path: Place) -> dict[str, Any]:
         """Go on from a snapshot; return its offset.
 
         Raises
@@ -117,7 +155,8 @@ class Server:
         offset = self._streams.restore(path)
         if not isinstance(offset, dict) or "alerts" not in offset:
             raise StreamError(
-                f"{os.fspath(path)} was not written by the command `stream`: give another file."
+                f"{path} was not written by the command `stream` or another `Server`: give another "
+                "file."
             )
         if self._rule is not None:
             self._rule.restore(offset["alerts"] or [])
@@ -151,12 +190,15 @@ class Server:
         for reading in readings:
             if reading.key not in pool:
                 self._statics[reading.key] = {**self._given, **reading.static}
-        told = {one.key: one.time for one in readings if one.time is not None}
+        first = readings[0].time
+        told: Any = first  # of one time for all, as sensors of one clock have it, one is read
+        if any(one.time != first for one in readings):
+            told = {one.key: one.time for one in readings if one.time is not None}
         outputs = pool.step(
             {one.key: one.values for one in readings},
             covariates=_by_key(readings, "covariates") if self._has_columns else None,
             future=_by_key(readings, "future") if self._has_columns else None,
-            time=told or None,
+            time=told,
         )
         self._statics.clear()  # a pool looks them up when a key joins
         if self._rule is not None:

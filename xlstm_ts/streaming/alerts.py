@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from xlstm_ts.checks import check_number
 from xlstm_ts.exceptions import StreamError
 from xlstm_ts.export.contract import Contract
+from xlstm_ts.streaming.keys import key_from_json, key_to_json
 
 
 class Alert(NamedTuple):
@@ -60,7 +61,7 @@ class BandRule:
                 f"The model forecasts the level {contract.quantiles[0]} alone, which is no band to "
                 "lie outside of: fit with two `quantiles` at least."
             )
-        check_number("alert-outside", margin, least=0)
+        check_number("margin", margin, least=0)
         self._channels, self._margin = contract.channels, margin
         self._bands: dict[Any, list[list[float]]] = {}
 
@@ -87,13 +88,18 @@ class BandRule:
     def state(self) -> list[Any]:
         """Return what the rule must know to go on, as JSON."""
         return [
-            [key, [[None if math.isnan(bound) else bound for bound in band] for band in bands]]
+            [
+                key_to_json(key),
+                [[None if math.isnan(bound) else bound for bound in band] for band in bands],
+            ]
             for key, bands in self._bands.items()
         ]
 
     def restore(self, state: Iterable[Any]) -> None:
         """Go on from what `state` gave."""
         self._bands = {
-            key: [[math.nan if bound is None else bound for bound in band] for band in bands]
+            key_from_json(key): [
+                [math.nan if bound is None else bound for bound in band] for band in bands
+            ]
             for key, bands in state
         }

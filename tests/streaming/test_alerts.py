@@ -1,11 +1,13 @@
 """The rule looks at the band that was forecast for the reading, and at nothing else."""
 
+import json
+
 import numpy as np
 import pytest
 
-from xlstm_ts.cli.alerts import Alert, BandRule
 from xlstm_ts.exceptions import StreamError
 from xlstm_ts.export.contract import Contract
+from xlstm_ts.streaming.alerts import Alert, BandRule
 
 
 def contract(*quantiles: float) -> Contract:
@@ -45,10 +47,12 @@ def test_first_reading_of_a_key_gives_none() -> None:
 
 def test_state_goes_through_json() -> None:
     before = rule()
+    before.expect(("line", (1, "pump")), np.array([[[1, 2, 3]] * 2], np.float32))
     before.expect("new", np.full((2, 2, 3), np.nan, np.float32))
     after = BandRule(contract(0.1, 0.9), margin=0)
-    after.restore(before.state())
+    after.restore(json.loads(json.dumps(before.state())))
     assert after.check("pump", [4.0, 20.0]) == [Alert("a", 4.0, "above", 3.0)]
+    assert len(after.check(("line", (1, "pump")), [4.0, 0.0])) == 2
     assert after.check("new", [4.0, 20.0]) == []
     assert after.state() == before.state()
 
@@ -56,5 +60,5 @@ def test_state_goes_through_json() -> None:
 def test_a_single_level_is_no_band() -> None:
     with pytest.raises(StreamError, match=r"the level 0.5 alone.*two `quantiles`"):
         BandRule(contract(0.5), margin=0)
-    with pytest.raises(ValueError, match="`alert-outside` must be at least 0"):
+    with pytest.raises(ValueError, match="`margin` must be at least 0"):
         BandRule(contract(0.1, 0.9), margin=-1)

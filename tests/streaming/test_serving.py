@@ -10,10 +10,10 @@ import pytest
 from tests.conftest import small
 from xlstm_ts.cli.feeds import ReadingParser
 from xlstm_ts.cli.inspection import describe, in_words
-from xlstm_ts.cli.serving import Served, Server
 from xlstm_ts.exceptions import StreamError
 from xlstm_ts.export.onnx import export_onnx
 from xlstm_ts.streaming import StreamModel
+from xlstm_ts.streaming.serving import Served, Server
 
 HORIZON, LENGTH = 4, 120
 INDEX = pd.date_range("2024-02-27 05:00", periods=LENGTH, freq="h")
