@@ -157,6 +157,28 @@ def test_a_stream_goes_on_after_a_restart(
         again.step([1.0, 2.0])
 
 
+def test_stamps_that_are_left_out_are_missing_readings(
+    path: Path, readings: pd.DataFrame, tmp_path: Path
+) -> None:
+    later = readings.iloc[1200:1500]
+    told, given = DetectorModel(path).create_stream(), DetectorModel(path).create_stream()
+    there = np.ones(len(later), bool)
+    there[[120, 200, 201, 202]] = False
+    for time, reading, is_there in zip(later.index, later.to_numpy(), there, strict=True):
+        right = given.step(reading if is_there else np.full(3, np.nan))
+        if is_there:
+            assert told.step(reading, time=str(time)).score == right.score
+            assert told.filled == {121: 1, 203: 3}.get(later.index.get_loc(time), 0)
+    with pytest.raises(StreamError, match="which is not after"):
+        told.step(later.iloc[0], time=later.index[0])
+    told.snapshot(tmp_path / "state")
+    again = DetectorModel(path).create_stream()
+    again.restore(tmp_path / "state")
+    after = later.index[-1] + 3 * (later.index[1] - later.index[0])
+    assert again.step(later.iloc[0], time=after).score == told.step(later.iloc[0], time=after).score
+    assert again.filled == told.filled == 2
+
+
 def test_a_file_keeps_everything(
     detector: XLSTMAnomalyDetector, readings: pd.DataFrame, tmp_path: Path
 ) -> None:

@@ -210,9 +210,9 @@ class XLSTMAnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         names = set(HostConfig.__dataclass_fields__) & set(self.get_params())
         host = AnomalyHost(HostConfig(**{name: getattr(self, name) for name in names}), alpha=alpha)
         innovations = host.start(series.values)
-        forecaster, quantiles = None, None
+        forecaster, quantiles, index = None, None, series.index
         if self.use_model:
-            forecaster = innovation_forecaster(self, innovations, channels=panel.channels)
+            forecaster = innovation_forecaster(self, innovations, index, channels=panel.channels)
             quantiles = forecast_innovations(forecaster.model_, innovations)
         self.host_ = host.finish(innovations, quantiles)
         self.forecaster_: XLSTMForecaster | None = forecaster
@@ -269,8 +269,8 @@ class XLSTMAnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         if kind not in get_args(Kind):
             raise ValueError(f"`kind` must be one of {', '.join(get_args(Kind))}, got {kind!r}.")
         series = self._read(X)
-        trace = self._judge(series)
-        scores: Floats = trace.scores if kind == "joint" else getattr(trace, f"{kind}_scores")
+        name = "scores" if kind == "joint" else f"{kind}_scores"
+        scores: Floats = getattr(self._judge(series), name)
         return scores[rows_of(X, series)]
 
     def score_samples(self, X: Series) -> Floats:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -32,12 +32,16 @@ SAME = (
 
 
 def innovation_forecaster(
-    detector: XLSTMAnomalyDetector, innovations: Sequence[Innovation], *, channels: Sequence[str]
+    detector: XLSTMAnomalyDetector,
+    innovations: Sequence[Innovation],
+    index: pd.Index[Any],
+    *,
+    channels: Sequence[str],
 ) -> XLSTMForecaster:
     """Train the model on the innovations of the training series, with the readings beside them.
 
     Innovations have the scale of what is to be told, readings the level that channels share. Its
-    graph names the channels.
+    graph names the channels and knows the step of the index.
     """
     seen, values = _seen(innovations)
     # Half of a short series is context, the other half gives windows to train on.
@@ -51,8 +55,9 @@ def innovation_forecaster(
         dropout=0.0,
         **{name: getattr(detector, name) for name in SAME},
     )
-    readings = pd.DataFrame(values, columns=[f"{name} (reading)" for name in channels])
-    return forecaster.fit(pd.DataFrame(seen, columns=list(channels)), readings)
+    beside = [f"{name} (reading)" for name in channels]
+    readings = pd.DataFrame(values, index, beside)
+    return forecaster.fit(pd.DataFrame(seen, index, list(channels)), readings)
 
 
 def forecast_innovations(model: XLSTM, innovations: Sequence[Innovation]) -> Floats:

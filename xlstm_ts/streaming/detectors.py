@@ -8,6 +8,7 @@ stages, tails and events run here, from what the file carries as JSON under the 
 from __future__ import annotations
 
 import json
+import math
 import os
 from typing import Any
 
@@ -20,10 +21,12 @@ from xlstm_ts.anomaly.records import read_record
 from xlstm_ts.anomaly.verdicts import Verdict
 from xlstm_ts.exceptions import StreamError
 from xlstm_ts.export.contract import DETECTOR_KEY
+from xlstm_ts.streaming.gaps import Steps
 from xlstm_ts.streaming.models import StreamModel
 from xlstm_ts.streaming.readings import read_reading
 from xlstm_ts.streaming.snapshots import Snapshot, read_snapshot, write_snapshot
 from xlstm_ts.streaming.streams import Stream
+from xlstm_ts.streaming.times import NEVER, Time, moment_after, read_times
 
 NOTHING_AHEAD = np.empty((1, 0))  # the readings beside innovations are known up to now
 MODEL, HOST = "model/", "host/"  # in snapshots
@@ -100,15 +103,22 @@ class DetectorStream:
         The stages around it; the stream keeps them.
     seconds : float or None
         Length of the step; None where readings are counted.
+
+    Attributes
+    ----------
+    filled : int
+        Stamps that were left out before the last reading, and taken as missing ones.
     """
 
     def __init__(self, model: StreamModel, host: AnomalyHost, *, seconds: float | None) -> None:
         self.host, self._contract, self._seconds = host, model.contract, seconds
         self._stream = Stream(model)
+        self._steps, self._last, self._untold = Steps(model.contract), NEVER, 0
+        self.filled = 0
         levels = len(model.contract.quantiles)
         self._quantiles: NDArray[Any] = np.full((host.n_channels, levels), np.nan)
 
-    def step(self, reading: ArrayLike) -> Verdict:
+    def step(self, reading: ArrayLike, *, time: Time | None = None) -> Verdict:
         """Take one raw reading and judge it.
 
         Parameters
@@ -116,14 +126,33 @@ class DetectorStream:
         reading : array-like of float, shape (channels,)
             One value a channel in raw units, in the order of the channels; NaN is missing. A single
             channel may come as a plain number. What names its channels, as a mapping or a row of a
-            frame does, goes by the names. A stamp that is left out is a missing reading: give NaN.
+            frame does, goes by the names.
+        time : str, datetime or datetime64, optional
+            The time of the reading, as the clock on the wall shows it or with a zone. Stamps that
+            are left out since the time before are taken as missing readings first, each to the
+            nearest step, and counted in `filled`; they cost a step each. Without times give NaN.
 
         Raises
         ------
         StreamError
-            Where it has another number of channels, or is no number; the state is then as before.
+            Where it has another number of channels, is no number, or `time` is not after that of
+            the reading before; the state is then as before.
         """
-        values = read_reading(reading, self._contract.channels)
+        values, count = read_reading(reading, self._contract.channels), 0
+        if time is not None:
+            zone = self._contract.zone
+            told = read_times(time, zone=zone, is_calendar=False)
+            moment = moment_after(told, self._last, zone=zone)
+            count = self._steps.left_out(moment, self._last, self._untold)
+            self._last, self._untold = moment, 0
+        else:
+            self._untold += 1
+        for _ in range(count):
+            self._take([math.nan] * len(values))
+        self.filled = count
+        return self._take(values)
+
+    def _take(self, values: list[float]) -> Verdict:
         innovation = self.host.whitening.step(np.array(values))
         verdict = self.host.judge_one(innovation, self._quantiles)
         output = self._stream.step_columns(innovation.seen, innovation.seen_value, NOTHING_AHEAD)
@@ -154,7 +183,8 @@ class DetectorStream:
         arrays = {f"{MODEL}{name}": array for name, array in self._stream.state.items()}
         arrays |= {f"{HOST}{name}": array for name, array in self.host.state_dict().items()}
         arrays["quantiles"] = self._quantiles
-        snapshot = Snapshot(offset, {"alpha": self.host.alpha}, arrays)
+        content = {"alpha": self.host.alpha, "last": self._last, "untold": self._untold}
+        snapshot = Snapshot(offset, content, arrays)
         write_snapshot(path, snapshot, contract=self._contract, kind="detector")
 
     def restore(self, path: str | os.PathLike[str]) -> Any:
@@ -167,4 +197,5 @@ class DetectorStream:
         self.host.load_state_dict(host)
         self._stream.state = model
         self._quantiles, self.host.alpha = arrays["quantiles"], content["alpha"]
+        self._last, self._untold, self.filled = content["last"], content["untold"], 0
         return offset
