@@ -13,7 +13,7 @@ from _rivals import Array
 from xlstm_ts import XLSTMAnomalyDetector
 from xlstm_ts.datasets.synthetic import make_sensor_stream
 from xlstm_ts.export.detectors import export_detector
-from xlstm_ts.streaming.detectors import DetectorModel
+from xlstm_ts.streaming.detectors import NOTHING_AHEAD, DetectorModel
 
 ROUNDS, STEPS = 40, 50
 TRAIN = 1000  # readings
@@ -31,10 +31,14 @@ def cost_figures(*, quick: bool) -> dict[str, float]:
         export_detector(detector, path)
         loaded = DetectorModel(path)
     judged, forecast = loaded.create_stream(), loaded.model.create_stream()
+
+    def alone(value: Array) -> None:
+        forecast.step_columns(value, value, NOTHING_AHEAD)
+
     rounds = range(ROUNDS // 4 if quick else ROUNDS)
     taken = np.array([
         [_seconds(step, values[i * STEPS : (i + 1) * STEPS]) for i in rounds]
-        for step in (judged.step, forecast.step)
+        for step in (judged.step, alone)
     ])  # fmt: skip
     verdict, step = np.median(taken, axis=1) * 1e6
     return {"verdict µs": float(verdict), "forecast µs": float(step), RATIO: float(verdict / step)}
