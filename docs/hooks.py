@@ -1,4 +1,4 @@
-"""Equations as MathML, which browsers draw themselves: no script, and no network to fetch it from."""
+"""Equations as MathML, which browsers draw themselves, without a script or a network."""
 
 import re
 from typing import Any
