@@ -29,7 +29,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "xlstm_ts.checks": (set(), set()),
     "xlstm_ts.columns": (set(), set()),
     "xlstm_ts.calendars": (set(), set()),
-    "xlstm_ts.files": (set(), set()),
+    "xlstm_ts.files": ({"xlstm_ts.exceptions"}, set()),
     "xlstm_ts.kernels": ({"xlstm_ts.kernels"}, {"torch", "triton"}),
     "xlstm_ts.datasets": ({"xlstm_ts.datasets"}, {"pandas"}),
     "xlstm_ts.config": (set(), set()),

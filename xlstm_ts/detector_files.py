@@ -56,6 +56,13 @@ def load(path: Path, detector: XLSTMAnomalyDetector) -> None:
         Where the file is not one that `save` wrote, or is of a later version.
     """
     header, arrays = persistence.read_file(path, form=DETECTOR, version=VERSION)
+    with persistence.saved(path, form=DETECTOR):
+        _restore(detector, header, arrays)
+
+
+def _restore(
+    detector: XLSTMAnomalyDetector, header: dict[str, Any], arrays: dict[str, NDArray[Any]]
+) -> None:
     detector.set_params(**header["params"])
     known = arrays.pop("known")
     beside = {"covariates": np.empty((len(known), 0)), "static": np.empty((1, 0))}

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and what is in files from elsewhere."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from xlstm_ts.exceptions import XLSTMError
 
 
 def check_folder(path: Path) -> None:
@@ -65,3 +67,24 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+@contextmanager
+def content_of(name: str, *, kind: str, error: type[XLSTMError]) -> Iterator[None]:
+    """Raise one error where what is in a file cannot be used, whatever it is that goes wrong.
+
+    Parameters
+    ----------
+    name : str
+        How the message calls the file.
+    kind : str
+        What it was to be.
+    error : type of XLSTMError
+        What is raised.
+    """
+    try:
+        yield
+    except (XLSTMError, FileNotFoundError, IsADirectoryError, PermissionError):
+        raise
+    except Exception as err:  # a file from elsewhere can be wrong in any way
+        raise error(f"{name} is not a {kind}, or is damaged: {err}") from err

@@ -6,8 +6,10 @@ import dataclasses
 import json
 import os
 import zipfile
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -19,7 +21,7 @@ from xlstm_ts.columns import Column
 from xlstm_ts.config import XLSTMConfig
 from xlstm_ts.exceptions import SeriesError
 from xlstm_ts.exogenous import Covariates
-from xlstm_ts.files import atomic_path
+from xlstm_ts.files import atomic_path, content_of
 from xlstm_ts.model import XLSTM
 from xlstm_ts.panels import Floats, LongColumns, Panel, TimeSeries
 from xlstm_ts.runs import Record
@@ -74,7 +76,8 @@ def load(path: Path, forecaster: XLSTMForecaster) -> None:
         Where the file is not one that `save` wrote, or is of a later version.
     """
     header, arrays = read_file(path, form=FORMAT, version=VERSION)
-    _restore(forecaster, header, arrays)
+    with saved(path, form=FORMAT):
+        _restore(forecaster, header, arrays)
 
 
 def read_file(
@@ -89,14 +92,13 @@ def read_file(
     SeriesError
         Where it is none of that form and version.
     """
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
+    with saved(path, form=form):
+        with path.open("rb") as file:
+            _check_sizes(file)
+            with np.load(file, allow_pickle=False) as archive:
+                arrays = {name: archive[name] for name in archive.files}
         header = json.loads(str(arrays.pop("header")))
-        holds = LOADERS[header["format"]]
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile, TypeError) as err:
-        kind = form.removeprefix("xlstm-ts ")
-        raise SeriesError(f"{path} is not a saved {kind}, or is damaged.") from err
+        holds, _ = LOADERS[header["format"]], header["version"]
     if header["format"] != form:
         raise SeriesError(f"{path} holds {holds}.")
     if header["version"] != version:
@@ -105,6 +107,21 @@ def read_file(
             "use the xlstm-ts that wrote it, or fit again."
         )
     return header, arrays
+
+
+def saved(path: Path, *, form: str) -> AbstractContextManager[None]:
+    """Read what `save` of an estimator wrote: whatever is wrong with it is a SeriesError."""
+    kind = f"saved {form.removeprefix('xlstm-ts ')}"
+    return content_of(str(path), kind=kind, error=SeriesError)
+
+
+def _check_sizes(file: IO[bytes]) -> None:
+    """Refuse an archive whose parts are larger than itself: `save` does not compress."""
+    size = file.seek(0, os.SEEK_END)
+    with zipfile.ZipFile(file) as archive:
+        if sum(part.file_size for part in archive.infolist()) > size:
+            raise ValueError("its parts are compressed")
+    file.seek(0)
 
 
 def _describe(forecaster: XLSTMForecaster) -> dict[str, Any]:
@@ -159,8 +176,12 @@ def _restore(
     context = {name: arrays.pop(name) for name in ("context", "covariates", "static")}
     forecaster.covariates_ = Covariates(columns=columns)
     forecaster.calibration_ = Calibration(arrays.pop("calibration").astype(np.float64))
-    model = XLSTM(XLSTMConfig(**config))
     weights = {name.removeprefix("weight/"): torch.as_tensor(a) for name, a in arrays.items()}
+    with torch.device("meta"):  # takes no memory: the configuration may ask for any size
+        expected = XLSTM(XLSTMConfig(**config)).state_dict()
+    if _shapes(expected) != _shapes(weights):
+        raise ValueError("weights and configuration differ")
+    model = XLSTM(XLSTMConfig(**config))
     model.load_state_dict(weights)
     forecaster.model_ = model.eval()
     forecaster.context_length_ = header["context_length"]
@@ -169,6 +190,10 @@ def _restore(
     forecaster.channels_ = tuple(header["channels"])
     forecaster.context_ = restore_panel(header, context)
     forecaster.pooled_ = not forecaster.context_.is_single
+
+
+def _shapes(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in tensors.items()}
 
 
 def restore_panel(header: dict[str, Any], arrays: dict[str, Floats]) -> Panel:

@@ -21,9 +21,11 @@ from xlstm_ts.anomaly.records import read_record
 from xlstm_ts.anomaly.verdicts import Verdict
 from xlstm_ts.exceptions import StreamError
 from xlstm_ts.export.contract import DETECTOR_KEY
+from xlstm_ts.files import content_of
 from xlstm_ts.streaming.gaps import Steps
 from xlstm_ts.streaming.models import StreamModel
 from xlstm_ts.streaming.readings import read_reading
+from xlstm_ts.streaming.sessions import called
 from xlstm_ts.streaming.snapshots import Snapshot, read_snapshot, write_snapshot
 from xlstm_ts.streaming.streams import Stream
 from xlstm_ts.streaming.times import NEVER, Time, moment_after, read_times
@@ -70,7 +72,10 @@ class DetectorModel:
                 "or write one with `export_detector`."
             )
         self.channels = self.model.contract.channels
-        self._host, self._seconds = read_record(json.loads(texts[DETECTOR_KEY]))
+        with content_of(called(path), kind="graph of a detector", error=StreamError):
+            self._host, self._seconds = read_record(json.loads(texts[DETECTOR_KEY]))
+            if self._host.n_channels != len(self.channels):
+                raise ValueError("its stages are of other channels")
 
     def create_stream(self) -> DetectorStream:
         """Return a stream that has seen nothing; its state is its own."""

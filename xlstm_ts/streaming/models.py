@@ -8,6 +8,7 @@ from typing import Any
 from xlstm_ts.checks import check_integer
 from xlstm_ts.exceptions import StreamError
 from xlstm_ts.export.contract import DETECTOR_KEY
+from xlstm_ts.files import content_of
 from xlstm_ts.streaming.sessions import CPU, Graph, called, check_providers, open_graph
 from xlstm_ts.streaming.streams import Stream
 from xlstm_ts.streaming.warming import WarmUpGraph
@@ -67,6 +68,9 @@ class StreamModel:
         self.warm_up_graph = (
             None if warm_up is None else WarmUpGraph(warm_up, self.contract, **options)
         )
+        # A stream needs all of the contract: what is wrong in it is to be told here.
+        with content_of(called(path), kind="step graph of xlstm-ts", error=StreamError):
+            Stream(self)
 
     def create_stream(self, *, static: Mapping[str, Any] | None = None) -> Stream:
         """Return a stream that has seen nothing; its state is its own.

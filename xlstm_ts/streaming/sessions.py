@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from xlstm_ts.exceptions import BackendError, BackendWarning, StreamError
 from xlstm_ts.export.contract import FORECAST, METADATA_KEY, Contract, next_name
+from xlstm_ts.streaming.states import forecast_shape
 
 try:
     import onnxruntime as ort
@@ -24,6 +25,7 @@ except ImportError as err:
 Array = NDArray[np.float32]
 Graph = str | os.PathLike[str] | bytes
 CPU = "CPUExecutionProvider"
+MOST_ROWS = 100_000  # of a state, a row for each channel or patch
 # Where a provider keeps what it works on; all others read the memory of the host.
 DEVICES = {"CUDAExecutionProvider": "cuda"}
 
@@ -116,6 +118,16 @@ def _check_names(session: ort.InferenceSession, contract: Contract) -> None:
     ):
         if [value.name for value in values] != expected:
             raise ValueError("its inputs or outputs are not those of its contract")
+    # Before memory is taken for them. The first size of a state is that of the batch.
+    shapes = {value.name: value.shape[1:] for value in session.get_inputs()}
+    told = {one.name: [*one.shape[1:]] for one in contract.state}
+    shapes[FORECAST] = session.get_outputs()[0].shape[1:]
+    told[FORECAST] = [*forecast_shape(contract)]
+    rows = [one.shape[0] for one in contract.state]
+    if any(repr(shapes[name]) != repr(shape) for name, shape in told.items()) or not all(
+        isinstance(count, int) and 0 < count <= MOST_ROWS for count in rows
+    ):
+        raise ValueError("its state or its forecast has other shapes than its contract says")
 
 
 def _warn_of_fallback(session: ort.InferenceSession, *, wanted: str) -> None:

@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 
 from xlstm_ts.exceptions import StreamError
 from xlstm_ts.export.contract import Contract
-from xlstm_ts.files import atomic_path
+from xlstm_ts.files import atomic_path, content_of
 
 Place = str | os.PathLike[str] | IO[bytes]
 MAGIC = b"xlstm-ts snapshot 2\n"
@@ -132,11 +132,14 @@ def read_snapshot(path: Place, *, contract: Contract, kind: str) -> Snapshot:
     if digest != hashlib.sha256(rest).hexdigest().encode() + b"\n":
         raise StreamError(f"{name} is damaged, its checksum is wrong: {CURE}.")
     line, _, raw = rest.partition(b"\n")
-    header = json.loads(line)
-    _check_model(name, header, contract)
-    if header["kind"] != kind:
-        raise StreamError(f"{name} holds a {header['kind']}, not a {kind}: restore it into one.")
-    return Snapshot(header["offset"], header["content"], _arrays(header["arrays"], raw))
+    with content_of(name, kind="snapshot", error=StreamError):
+        header = json.loads(line)
+        _check_model(name, header, contract)
+        if header["kind"] != kind:
+            raise StreamError(
+                f"{name} holds a {header['kind']}, not a {kind}: restore it into one."
+            )
+        return Snapshot(header["offset"], header["content"], _arrays(header["arrays"], raw))
 
 
 def _lines(path: Place) -> tuple[str, bytes, bytes, bytes]:

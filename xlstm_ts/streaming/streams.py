@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from xlstm_ts.exceptions import StreamError
 from xlstm_ts.export.contract import COVARIATES, FORECAST, FUTURE, READING, next_name
+from xlstm_ts.files import content_of
 from xlstm_ts.streaming.columns import StreamColumns, Values
 from xlstm_ts.streaming.gaps import Recurrence, Steps
 from xlstm_ts.streaming.histories import read_history_times
@@ -263,9 +264,12 @@ class Stream:
             Where there is no file.
         """
         offset, content, arrays = read_snapshot(path, contract=self._contract, kind="stream")
-        self._static = arrays.pop(STATIC)
-        self._columns.lay_static(self._static, self._now)
-        self._set([*arrays.values()], last=content["last"], untold=content["untold"])
+        with content_of("The snapshot", kind="snapshot of a stream", error=StreamError):
+            static, last, untold = arrays.pop(STATIC), int(content["last"]), int(content["untold"])
+            state = checked_state(arrays, self._contract)
+            self._columns.lay_static(static, self._now)
+        self._static = static
+        self._set(state, last=last, untold=untold)
         return offset
 
     @property
