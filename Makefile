@@ -4,7 +4,7 @@ RUN := .venv/bin/python
 # Touched last: a set-up that failed half-way is done again.
 READY := .venv/ready
 
-.PHONY: demo test lint bench gpu spark docs
+.PHONY: demo test lint bench gpu spark docs dist types
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear .venv
@@ -35,6 +35,18 @@ gpu: $(READY)
 spark: $(READY)
 	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[spark,ray]'
 	$(RUN) -m pytest tests/test_spark.py tests/test_examples.py
+
+# What a release has to pass beside .ci/run. The second installs torch once more.
+types: $(READY)
+	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[release]'
+	$(RUN) -m pyright
+
+dist: $(READY)
+	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[release]'
+	rm -rf dist build
+	$(RUN) -m build --outdir dist
+	$(RUN) -m twine check --strict dist/*
+	$(RUN) .ci/dist.py dist
 
 docs: $(READY)
 	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'

@@ -6,9 +6,12 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import pandas as pd
 import pytest
 
+from xlstm_ts.datasets.loaders import fetch_ett, fetch_m4
 from xlstm_ts.datasets.synthetic import make_sensor_stream
+from xlstm_ts.streaming import StreamModel
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -32,12 +35,16 @@ class StubTrial:
         return self.params.setdefault(name, low)
 
 
-@pytest.fixture
-def example() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("example", EXAMPLES / "tune_with_optuna.py")
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("example", EXAMPLES / name)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture
+def example() -> ModuleType:
+    return load("tune_with_optuna.py")
 
 
 def test_objective_of_a_trial_is_a_mase(example: ModuleType) -> None:
@@ -73,3 +80,36 @@ def test_ray_example_says_what_to_install(graph_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1
     assert "pip install 'xlstm-ts[ray]'" in done.stderr
+
+
+def test_energy_with_covariates(data_home: Path) -> None:
+    example = load("energy.py")
+    readings = fetch_ett("ETTh1", data_home=data_home)[: 24 * 75]
+    table = example.compare(readings, steps=8)
+    errors = table["MAE"].unstack(level=0)
+    assert (errors.loc["XLSTMForecaster"] < 2 * errors.loc["naive"]).all()
+    assert errors.loc["XLSTMForecaster", "alone"] != errors.loc["XLSTMForecaster", "with loads"]
+
+
+def test_a_panel_and_a_series_that_was_never_seen(data_home: Path) -> None:
+    panel = fetch_m4("Hourly", data_home=data_home)
+    names = panel.train["unique_id"].unique()[:12]
+    train, test = (part[part["unique_id"].isin(names)] for part in (panel.train, panel.test))
+    figures = load("panel.py").run(train, test, steps=8)
+    assert figures["series"] == 12
+    errors = [value for name, value in figures.items() if name.startswith("sMAPE")]
+    assert len(errors) == 3
+    assert max(errors) < 40
+
+
+def test_an_edge_bundle_holds_what_a_port_must_give(tmp_path: Path) -> None:
+    example = load("edge_bundle.py")
+    readings = make_sensor_stream(1200, random_state=0).readings[[*example.UNITS]]
+    files = example.write_bundle(tmp_path / "bundle", readings, steps=4)
+    assert files == ["golden.csv", "inspect.txt", "model.onnx"]
+    golden = pd.read_csv(tmp_path / "bundle/golden.csv")
+    stream = StreamModel(tmp_path / "bundle/model.onnx").create_stream()
+    for row in golden.to_numpy():
+        given = stream.step(row[:2]).forecast[0]
+    assert given == pytest.approx(row[2:], rel=1e-5)
+    assert "load_pct in %" in (tmp_path / "bundle/inspect.txt").read_text()

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import numpy as np
@@ -369,3 +369,15 @@ def test_options_that_do_not_go_together(
 def test_options_of_a_broker_need_one(graph_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["stream", str(graph_path), "--topic", "a"]) == 2
     assert "without --mqtt there is no broker: leave out --topic" in capsys.readouterr().err.lower()
+
+
+def test_the_example_watches_a_machine(broker: RunningBroker) -> None:
+    path = Path(__file__).parents[2] / "examples/watch_machine.py"
+    spec = spec_from_file_location("watch_machine", path)
+    example = module_from_spec(spec)
+    spec.loader.exec_module(example)
+    answers = example.watch(broker.url, steps=20)
+    assert len(answers) == example.HOURS
+    jump = answers[example.JUMP_AT]
+    assert jump["alerts"][0]["channel"] == example.CHANNEL
+    assert jump["alerts"][0]["value"] > jump["alerts"][0]["above"]
