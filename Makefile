@@ -4,7 +4,7 @@ RUN := .venv/bin/python
 # Touched last: a set-up that failed half-way is done again.
 READY := .venv/ready
 
-.PHONY: demo test lint bench gpu spark docs dist types
+.PHONY: demo test lint bench gpu spark docs dist
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear .venv
@@ -36,11 +36,7 @@ spark: $(READY)
 	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[spark,ray]'
 	$(RUN) -m pytest tests/test_spark.py tests/test_examples.py
 
-# What a release has to pass beside .ci/run. The second installs torch once more.
-types: $(READY)
-	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[release]'
-	$(RUN) -m pyright
-
+# What a release has to pass beside .ci/run; it installs torch once more, in an environment of its own.
 dist: $(READY)
 	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[release]'
 	rm -rf dist build
