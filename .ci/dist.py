@@ -1,7 +1,7 @@
 """Check a release: what is in the wheel and the sdist, and that the wheel works by itself.
 
-`make dist` calls it. The wheel goes into a new environment with the pinned versions; there a model is
-fitted, exported and run.
+`make dist` calls it. The wheel goes into a new environment with the pinned versions; there a model
+is fitted, exported and run.
 """
 
 import subprocess
