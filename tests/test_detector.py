@@ -1,5 +1,6 @@
 """The detector as a user has it."""
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -312,6 +313,11 @@ def test_streams_go_by_the_names_of_channels(
             assert one.step(named.to_numpy()).score == other.step(named[::-1]).score
         with pytest.raises(StreamError, match="motor_current_A"):
             one.step({"motor_current_A": 1.0})
+
+
+def test_what_does_not_pickle_says_what_to_do(path: Path) -> None:
+    with pytest.raises(TypeError, match="load its file in each process"):
+        pickle.dumps(DetectorModel(path))
 
 
 def test_a_stream_may_have_a_budget_of_its_own(path: Path, readings: pd.DataFrame) -> None:

@@ -26,8 +26,8 @@ class Evidence(NamedTuple):
     score : float
         Calibrated -log10 p; NaN where there is none.
     z, slow : ndarray of float64, shape (C,)
-        Normal scores of the errors, and levels in units of their limits. NaN is
-        missing in `z`, as 0 is in `slow`.
+        How far each channel is off in the view that speaks, in running units, and levels in units
+        of their limits. NaN is missing in `z`, as 0 is in `slow`.
     stuck : ndarray of bool, shape (C,)
         Channels that are stuck.
     """

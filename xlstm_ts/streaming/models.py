@@ -72,6 +72,10 @@ class StreamModel:
         with content_of(called(path), kind="step graph of xlstm-ts", error=StreamError):
             Stream(self)
 
+    def __reduce__(self) -> Any:
+        """Say what to do instead: a session of onnxruntime does not pickle."""
+        raise TypeError("A loaded graph does not pickle: load its file in each process.")
+
     def create_stream(self, *, static: Mapping[str, Any] | None = None) -> Stream:
         """Return a stream that has seen nothing; its state is its own.
 
