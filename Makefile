@@ -39,6 +39,7 @@ spark: $(READY)
 # What a release has to pass beside .ci/run; it installs torch once more, in an environment of its own.
 dist: $(READY)
 	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[release]'
+	$(RUN) -m pyright --pythonpath $(RUN)
 	rm -rf dist build
 	$(RUN) -m build --outdir dist
 	$(RUN) -m twine check --strict dist/*

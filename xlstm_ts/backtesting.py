@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -173,9 +173,8 @@ class _Fit(NamedTuple):
         y = _framed(known, [one.values for one in known], list(known.channels))
         X = [self.covariates.numbers(one) for one in known]
         try:
-            return clone(self.estimator).fit(
-                y, _framed(known, X, names) if names else None, static=self.static
-            )
+            copied: Any = clone(self.estimator)
+            return copied.fit(y, _framed(known, X, names) if names else None, static=self.static)
         except SeriesError as err:
             raise SeriesError(
                 f"No fit on the {len(known.longest)} readings before an origin: {err} In a "

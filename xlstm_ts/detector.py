@@ -157,7 +157,7 @@ class XLSTMAnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
     ) -> None:
         self.alarms_per_day = alarms_per_day
         self.alpha = alpha
-        self.contamination = contamination
+        self.contamination: Contamination = contamination
         self.use_model = use_model
         self.channels = channels
         self.blocks = blocks

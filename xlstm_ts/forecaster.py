@@ -203,8 +203,8 @@ class XLSTMForecaster(Prediction, BaseEstimator):  # type: ignore[misc]
     ) -> None:
         self.horizon = horizon
         self.quantiles = quantiles
-        self.context_length = context_length
-        self.patch_length = patch_length
+        self.context_length: int | Literal["auto"] = context_length
+        self.patch_length: int | Literal["auto"] = patch_length
         self.channels = channels
         self.channel_embedding = channel_embedding
         self.blocks = blocks
@@ -212,9 +212,9 @@ class XLSTMForecaster(Prediction, BaseEstimator):  # type: ignore[misc]
         self.n_heads = n_heads
         self.expansion = expansion
         self.linear_length = linear_length
-        self.scaling_span = scaling_span
+        self.scaling_span: float | Literal["auto"] = scaling_span
         self.dropout = dropout
-        self.target_transform = target_transform
+        self.target_transform: Transform = target_transform
         self.max_steps = max_steps
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -232,10 +232,10 @@ class XLSTMForecaster(Prediction, BaseEstimator):  # type: ignore[misc]
         self.callbacks = callbacks
         self.checkpoint = checkpoint
         self.device = device
-        self.devices = devices
+        self.devices: int | Literal["auto"] = devices
         self.num_nodes = num_nodes
-        self.strategy = strategy
-        self.precision = precision
+        self.strategy: Strategy = strategy
+        self.precision: Precision = precision
         self.random_state = random_state
         self.verbose = verbose
 

@@ -71,4 +71,4 @@ def _most(shares: np.ndarray[Any, Any], channels: Sequence[str]) -> list[str]:
     """Return the fewest channels that have most of the shares, in their order."""
     order = np.argsort(-shares, kind="stable")
     count = int(np.searchsorted(shares[order].cumsum(), MATTERS)) + 1
-    return [channels[j] for j in order[:count]]
+    return [channels[int(j)] for j in order[:count]]

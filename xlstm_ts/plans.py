@@ -198,8 +198,9 @@ def _checkpoint(
 def _callbacks(callbacks: Any) -> tuple[Callback, ...]:
     if callbacks is None:
         return ()
-    several = isinstance(callbacks, Iterable) and not callable(callbacks)
-    return tuple(callbacks) if several else (callbacks,)
+    if isinstance(callbacks, Iterable) and not callable(callbacks):
+        return tuple(callbacks)
+    return (callbacks,)
 
 
 def _training_config(

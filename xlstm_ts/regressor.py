@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -41,6 +41,7 @@ SHORTEST_CONTEXT = 64
 # Rows that `predict` runs at once; the state goes on from one piece to the next.
 PIECE = 4096
 NUMBERS = {"dtype": np.float64, "ensure_all_finite": "allow-nan"}
+check_input: Any = validate_data  # typed as if it took text alone
 
 
 class XLSTMRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
@@ -133,7 +134,7 @@ class XLSTMRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
     ) -> None:
-        self.context_length = context_length
+        self.context_length: int | Literal["auto"] = context_length
         self.blocks = blocks
         self.d_model = d_model
         self.n_heads = n_heads
@@ -173,7 +174,7 @@ class XLSTMRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         TrainingError
             Where the loss becomes infinite or NaN.
         """
-        columns, outputs = validate_data(
+        columns, outputs = check_input(
             self, X, y, validate_separately=(NUMBERS, {**NUMBERS, "ensure_2d": False})
         )
         check_consistent_length(columns, outputs)
@@ -234,9 +235,8 @@ class XLSTMRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         """
         check_is_fitted(self)
         # A frame gives numbers that must not be written to: tensors copy them, here and in `fit`.
-        columns = torch.tensor(
-            validate_data(self, X, reset=False, **NUMBERS), device=self.model_.center.device
-        )
+        checked = check_input(self, X, reset=False, **NUMBERS)
+        columns = torch.tensor(checked, device=self.model_.center.device)
         hidden = columns.new_full((len(columns), len(self.model_.center)), torch.nan)
         state, told = None, []
         with torch.inference_mode():

@@ -141,7 +141,8 @@ class ResidualsDisplay(Display):
         ValueError
             Where `ax` is not four Axes.
         """
-        came, guess = pd.Series(truth, dtype=np.float64), pd.Series(forecast, dtype=np.float64)
+        both: tuple[Any, Any] = truth, forecast
+        came, guess = (pd.Series(one, dtype=np.float64) for one in both)
         if not came.index.equals(guess.index):
             raise SeriesError(
                 f"`truth` and `forecast` must have one index, got {len(came)} and {len(guess)} "

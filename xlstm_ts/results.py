@@ -127,7 +127,7 @@ class Backtest:
             [[]] * (len(levels) + 2), names=[*levels, "origin", time]
         )
         known = {
-            _row_key(key, one.index[origin]): TimeSeries(
+            _row_key(key, one.index[int(origin)]): TimeSeries(
                 values=one.values[:origin], index=one.index[:origin]
             )
             for (key, one), origins in zip(panel.series.items(), self._origins(), strict=True)

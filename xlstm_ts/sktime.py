@@ -114,7 +114,8 @@ num_nodes, strategy, precision, random_state, verbose
 
     # The parameters are taken over, not told twice; sktime reads their names off the signature.
     def __init__(self, *args: Any, **params: Any) -> None:
-        Forecaster.__init__(self, *args, **KNOWN_FUTURE | params)
+        forecaster: Any = self  # in all but the class
+        Forecaster.__init__(forecaster, *args, **KNOWN_FUTURE | params)
         super().__init__()
         # sktime leaves these out where data are not remembered, and misses them if they are to be.
         self._y = self._X = None

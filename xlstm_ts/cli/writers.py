@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from numpy.typing import NDArray
@@ -86,7 +86,7 @@ def _as_json(alert: Alert) -> dict[str, Any]:
     return {"channel": alert.channel, "value": alert.value, alert.side: alert.bound}
 
 
-def _texts(numbers: NDArray[Any]) -> list[str]:
+def _texts(numbers: NDArray[Any]) -> Sequence[str]:
     # One call for all: this takes as long as the graph.
     return ("%.9g " * len(numbers) % tuple(numbers.tolist())).split()
 

@@ -103,7 +103,8 @@ def batches(file: Any, stored: StoredFile, long: LongColumns) -> Iterator[Batch]
                 at = int(np.argmax(column.is_null().to_numpy(zero_copy_only=False)))
                 raise SeriesError(f"{stored.path}, row {row + at} has no {name!r}; give it one.")
         ids = _plain(ids)
-        changes = pc.not_equal(ids.slice(1), ids.slice(0, len(ids) - 1))
+        # pyarrow makes its functions when it is imported.
+        changes = pc.not_equal(ids.slice(1), ids.slice(0, len(ids) - 1))  # pyright: ignore
         heads = np.flatnonzero(changes.to_numpy(zero_copy_only=False)) + 1
         starts = np.concatenate(([0], heads)).astype(np.int64)
         yield Batch(

@@ -142,7 +142,8 @@ class _Reader:
         transform: Transform,
         pool_rows: int,
     ) -> None:
-        self.index, self.covariates, self.transform = index, covariates, transform
+        self.index, self.covariates = index, covariates
+        self.transform: Transform = transform
         self.n_train, self.pool_rows, self.chunk = n_train, pool_rows, pool_rows // BLOCKS
         # Those of a series that is not trained on.
         self.center, self.spread = np.zeros(len(n_train)), np.ones(len(n_train))

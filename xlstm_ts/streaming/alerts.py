@@ -57,9 +57,10 @@ class BandRule:
 
     def __init__(self, contract: Contract, *, margin: float) -> None:
         if len(contract.quantiles) < 2:
+            level = ", ".join(map(str, contract.quantiles))
             raise StreamError(
-                f"The model forecasts the level {contract.quantiles[0]} alone, which is no band to "
-                "lie outside of: fit with two `quantiles` at least."
+                f"The model forecasts the level {level} alone, which is no band to lie outside of: "
+                "fit with two `quantiles` at least."
             )
         check_number("margin", margin, least=0)
         self._channels, self._margin = contract.channels, margin

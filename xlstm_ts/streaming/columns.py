@@ -195,7 +195,7 @@ class StreamColumns:
         if given is None:
             raise StreamError(f"`{called}` is missing: give {wanted}, NaN where not known.")
         # A row of a frame goes by its names too; the times of a column are no names.
-        keys = set(given.keys()) if hasattr(given, "keys") else set()
+        keys = set(getattr(given, "keys", tuple)())
         if not isinstance(given, Mapping) and not keys & set(names):
             return _numbers(given, shape, called=called, wanted=wanted)
         if set(names) - keys:

@@ -70,7 +70,8 @@ class StreamModel:
         )
         # A stream needs all of the contract: what is wrong in it is to be told here.
         with content_of(called(path), kind="step graph of xlstm-ts", error=StreamError):
-            Stream(self)
+            told = [column for column in self.contract.columns if column.role == "static"]
+            Stream(self, static={one.name: one.category or 0.0 for one in told})
 
     def __reduce__(self) -> Any:
         """Say what to do instead: a session of onnxruntime does not pickle."""

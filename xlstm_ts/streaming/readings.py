@@ -131,9 +131,10 @@ def _row(reading: ArrayLike, channels: tuple[str, ...]) -> list[float]:
 
 def _by_name(given: ArrayLike, channels: tuple[str, ...]) -> ArrayLike:
     """Return what names its channels, as a mapping or a row of a frame does, in their order."""
-    if isinstance(given, np.ndarray) or not hasattr(given, "keys"):
+    names = getattr(given, "keys", None)
+    if isinstance(given, np.ndarray) or names is None:
         return given
-    labels = list(given.keys())
+    labels = list(names())
     keys = [str(label) for label in labels]
     # The label of a single number is most often a time; where no name is known there are none.
     if not isinstance(given, Mapping) and not set(keys) & set(channels):

@@ -75,7 +75,9 @@ class WarmUpGraph:
             The forecast after the last of them `(1, horizon, channels, levels)`, and the state.
         """
         rows = (part[None].astype(np.float32) for part in (readings, columns))
-        told = dict(zip((READINGS, COVARIATES, FUTURE), (*rows, ahead), strict=True))
+        told: dict[str, Any] = dict(
+            zip((READINGS, COVARIATES, FUTURE), (*rows, ahead), strict=True)
+        )
         places = len(self._inputs) - len(state)
         fed = {name: told[name] for name in self._inputs[:places]}
         fed |= dict(zip(self._inputs[places:], state, strict=True))
