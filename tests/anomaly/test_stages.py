@@ -49,6 +49,15 @@ def test_head_learns_an_autoregression_and_stays_bounded() -> None:
     assert np.abs(head.doubt).max() < 1000
 
 
+def test_forecasts_of_forecasts_do_not_run_away() -> None:
+    head = OnlineHead(1, n_lags=2, forgetting=0.999)
+    head.lags[:] = 1.0
+    head.weights[:] = [0.1, 1.5, 0.2]
+    for _ in range(5000):
+        head.update(np.full(1, np.nan), head.forecast(), ONE)
+    assert 1 < head.forecast().item() < 10_000
+
+
 def test_the_relation_is_that_of_the_covariance() -> None:
     rng = np.random.default_rng(0)
     mixing = np.array([[1, 0, 0], [0.8, 0.6, 0], [0, 0.5, 1]])

@@ -13,6 +13,9 @@ from xlstm_ts.anomaly.stages import Floats, Stage, is_there, within
 START = 1.0  # variance of a weight before the first reading, in spreads of the channel
 # Forgetting multiplies what no reading informs about: beyond this nothing more is forgotten.
 MOST_DOUBT = 100.0
+# Spreads beyond the last readings, of a forecast in the place of a missing one: what follows from
+# forecasts alone would otherwise run away, and errors with it.
+STRAY = 1.0
 WINSOR = 4.0  # scales of the error that one reading may teach
 
 
@@ -58,7 +61,8 @@ class OnlineHead(Stage):
         ----------
         value, forecast, scale : ndarray of float64, shape (C,)
             The reading, NaN where missing: then the forecast stands in its place among the last
-            readings and nothing is learnt; what was forecast; and the scale of errors.
+            readings, at most a spread beyond them, and nothing is learnt; what was forecast; and
+            the scale of errors.
         """
         there = is_there(value)
         error = within(np.where(there, value - forecast, 0.0), WINSOR * scale)
@@ -71,5 +75,6 @@ class OnlineHead(Stage):
         forgets = trace < MOST_DOUBT * self.doubt.shape[1]
         learnt = np.where(forgets, 1 / self.forgetting, 1.0)[:, None, None] * learnt
         self.doubt = np.where(there[:, None, None], learnt, self.doubt)
-        newest = np.where(there, value, forecast)
+        low, high = self.lags.min(1) - STRAY, self.lags.max(1) + STRAY
+        newest = np.where(there, value, np.minimum(np.maximum(forecast, low), high))
         self.lags = np.concatenate((newest[:, None], self.lags[:, :-1]), 1)

@@ -78,9 +78,7 @@ class Whitening(Stage):
     ) -> None:
         channels = readings.shape[1]
         self.center, self.spread = find_units(readings)
-        changes = np.diff((readings - self.center) / self.spread, axis=0)
-        changes = np.where(np.isnan(changes).all(0), 0.0, changes)
-        usual = 1.5 * np.sqrt(np.nanmedian(changes**2, 0))  # a quartile of a normal distribution
+        usual = _usual_change((readings - self.center) / self.spread)
         self.gap = np.zeros(channels)
         self.guard = InputGuard(channels)
         self.head = OnlineHead(channels, n_lags=n_lags, forgetting=forgetting)
@@ -116,6 +114,14 @@ class Whitening(Stage):
         # A forecast stands in for a missing channel, and is no evidence against it.
         left = self.relation.step(within(np.where(there, value, forecast), FARTHEST))
         return np.where(there, left, np.nan)
+
+
+def _usual_change(values: Floats) -> Floats:
+    """Return the scale `(C,)` of what lies between a reading and the one known before it."""
+    known = (channel[is_there(channel)] for channel in values.T)
+    changes = [np.diff(channel) if len(channel) > 1 else np.zeros(1) for channel in known]
+    # The median of squares is 0.45 of their mean where changes are normal.
+    return np.array([1.5 * np.sqrt(np.median(change**2)) for change in changes])
 
 
 def find_units(readings: Floats) -> tuple[Floats, Floats]:
