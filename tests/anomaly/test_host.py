@@ -217,6 +217,26 @@ def test_missing_readings_never_alarm(fitted: AnomalyHost) -> None:
     assert (trace.scores[:1500] >= 2).sum() <= 2 * (usual.scores[:1500] >= 2).sum() + 5
 
 
+def test_a_channel_that_is_read_each_fifth_time_is_scored_like_others() -> None:
+    readings = clean(6000, channels=2, seed=10)
+    readings[np.arange(len(readings)) % 5 > 0, 1] = np.nan
+    host = AnomalyHost(HostConfig(), alpha=1e-4).fit(readings[:3000])
+    trace = host.fresh().run(readings[3000:])
+    assert (trace.scores[100:] >= 2).mean() < 0.02
+    assert np.median(trace.scale[:, 1]) < 2 * SPREAD
+    assert np.abs(trace.expected - 50).max() < 8 * SPREAD
+
+
+def test_how_often_rows_are_missing_does_not_move_the_p_values() -> None:
+    readings = clean(12_000, channels=1, seed=11)
+    readings[np.random.default_rng(0).random(len(readings)) < 0.8] = np.nan
+    host = AnomalyHost(HostConfig(), alpha=1e-4).fit(readings[:6000])
+    assert host.joint.tail.knots[1] > 0.3  # a median of -log10 p, and not of missing rows
+    trace = host.fresh().run(readings[6000:])
+    judged = trace.scores[np.isfinite(readings[6000:, 0])][100:]
+    assert 0.07 < (judged >= 1).mean() < 0.14
+
+
 def test_no_alarm_in_the_warm_up(fitted: AnomalyHost) -> None:
     trace = fitted.fresh().run(clean(150, seed=8) + 20 * (np.arange(150) < 90)[:, None])
     assert set(trace.statuses[:100]) == {"warm-up"}
@@ -252,8 +272,10 @@ def test_attribution_on_servers(data_home: Path) -> None:
 
 
 def test_too_few_readings_and_bad_fields_are_refused() -> None:
-    with pytest.raises(SeriesError, match=r"at least 110 readings .* got 100"):
+    with pytest.raises(SeriesError, match=r"at least 110 readings .* has 100, 0 of them so"):
         AnomalyHost(HostConfig()).fit(clean(100))
+    with pytest.raises(SeriesError, match=r"after the first 100, .* has 500, 9 of them so"):
+        AnomalyHost(HostConfig()).fit(np.where(np.arange(500)[:, None] < 109, clean(500), np.nan))
     with pytest.raises(ValueError, match="`policy` must be 'auto' or 'hold'"):
         HostConfig(policy="never")
     with pytest.raises(ValueError, match="`forgetting`"):

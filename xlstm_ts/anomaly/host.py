@@ -145,12 +145,13 @@ class AnomalyHost(Stage):
         SeriesError
             Where there are too few readings to learn from.
         """
-        config = self.config
-        needed = config.warm_up + FEWEST
-        if len(readings) < needed:
+        warm_up = self.config.warm_up
+        known = np.count_nonzero(is_there(readings[warm_up:]).any(1))
+        if known < FEWEST:
             raise SeriesError(
-                f"A detector needs at least {needed} readings to learn what is usual, got "
-                f"{len(readings)}: give more, or lower `warm_up` ({config.warm_up})."
+                f"A detector needs at least {warm_up + FEWEST} readings to learn what is usual, "
+                f"{FEWEST} of them known after the first {warm_up}, and `X` has {len(readings)}, "
+                f"{known} of them so: give more, or lower `warm_up`."
             )
         self.build(readings)
         return [self.whitening.step(reading) for reading in readings]
@@ -184,7 +185,8 @@ class AnomalyHost(Stage):
         if 0 < lasting.mean() < MOST_ODD:
             raw = raw[~lasting]
             self.comparison.fit(raw)
-        self.joint.fit(np.array([max(self.comparison.surprises(row)) for row in raw.tolist()]))
+        scored = raw[~np.isnan(raw[:, 0])]
+        self.joint.fit(np.array([max(self.comparison.surprises(row)) for row in scored.tolist()]))
         self._begin()
         return self
 
