@@ -85,6 +85,20 @@ def test_channels_that_go_together_exactly_have_a_relation() -> None:
     assert parted[2] == pytest.approx(0, abs=1e-6)
 
 
+def test_a_gap_of_a_channel_does_not_undo_its_relation() -> None:
+    rng, relation = np.random.default_rng(0), Relation(3)
+    values = rng.standard_normal((12_000, 1)) + 0.2 * rng.standard_normal((12_000, 3))
+    values[6000:10_000, 1] = np.nan
+    left = np.array([relation.step(value) for value in values])
+    assert np.isnan(left[6000:10_000, 1]).all()
+    known = relation.covariance[np.ix_([0, 2], [0, 2])]
+    assert relation.covariance[1, [0, 2]] == pytest.approx(known.sum(0) / 2, rel=0.1)
+    assert np.std(left[10_000:10_200, 1]) < 1.2 * np.std(left[5000:6000, 1])
+    before = relation.state_dict()
+    assert np.isnan(relation.step(np.full(3, np.nan))).all()
+    assert all(np.array_equal(before[name], relation.state_dict()[name]) for name in before)
+
+
 def test_an_error_counts_by_both_forecasts_and_is_never_forgiven() -> None:
     errors = ForecastErrors(1, half_life=1e9)
     errors.fit(np.tile([-1.0, 0.0, 1.0], (5, 1, 1)))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from xlstm_ts.anomaly.stages import Floats, Stage
+from xlstm_ts.anomaly.stages import Floats, Stage, is_there
 
 MEMORY = 5000  # readings: a relation is learnt slowly, or a fault would become one
 REFRESH = 50  # readings between two inversions: they cost the most
@@ -42,15 +42,29 @@ class Relation(Stage):
         self.precision: Floats = np.eye(n_channels)
 
     def step(self, value: Floats) -> Floats:
-        """Return what each channel of `(C,)` is off from what the others tell, and take it in."""
+        """Return what each channel of `(C,)` is off from what the others tell, and take it in.
+
+        NaN is missing. In its place stands what the others tell, with the variance that they leave
+        (the E step of expectation maximisation): otherwise a gap would undo the relation.
+        """
+        there = is_there(value)
+        if not there.any():
+            return value
         off = value - self.mean
+        product = off[:, None] * off
+        if not there.all():
+            gone = ~there
+            unknown = np.linalg.inv(self.precision[np.ix_(gone, gone)])
+            off[gone] = -unknown @ (self.precision[np.ix_(gone, there)] @ off[there])
+            product = off[:, None] * off
+            product[np.ix_(gone, gone)] += unknown
         left = (self.precision @ off) / self.precision.diagonal()
         self.count += 1
         share = 1 / min(self.count, MEMORY)
         self.mean = self.mean + share * off
-        self.covariance = self.covariance + share * (off[:, None] * off - self.covariance)
+        self.covariance = self.covariance + share * (product - self.covariance)
         if self.count % REFRESH == 0:
             own = np.diag(OWN * self.covariance.diagonal() + LEAST)
             inverse = np.linalg.inv((1 - OWN) * self.covariance + own)
             self.precision = inverse.astype(np.float64)
-        return left
+        return np.where(there, left, np.nan)

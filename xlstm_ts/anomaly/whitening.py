@@ -99,7 +99,7 @@ class Whitening(Stage):
         self.gap = np.where(there, 0.0, gap + 1)
         # After a gap the forecast looks further ahead: at worst as a random walk.
         wider = np.sqrt(1 + gap)
-        left = self._left(value, forecast, there)
+        left = self._left(value)
         error, recent, relation = self.correction.step(
             np.array(((value - forecast) / wider, value, left))
         )
@@ -107,13 +107,11 @@ class Whitening(Stage):
         width = scale * wider * self.spread
         return Innovation(value, there, error, expected, width, gap, recent, relation)
 
-    def _left(self, value: Floats, forecast: Floats, there: Mask) -> Floats:
+    def _left(self, value: Floats) -> Floats:
         """Return what the other channels leave of each; NaN where there is no other."""
         if len(value) == 1:
             return np.full(1, np.nan)
-        # A forecast stands in for a missing channel, and is no evidence against it.
-        left = self.relation.step(within(np.where(there, value, forecast), FARTHEST))
-        return np.where(there, left, np.nan)
+        return self.relation.step(within(value, FARTHEST))
 
 
 def _usual_change(values: Floats) -> Floats:
