@@ -208,6 +208,20 @@ def test_stuck_after_its_run_and_never_by_design() -> None:
     assert not stuck[14][2]
 
 
+def test_a_counter_is_not_stuck_soon_after_its_longest_pause() -> None:
+    readings = (np.random.default_rng(0).random((3000, 1)) < 0.02).astype(float)
+    rule = StuckRule(1)
+    rule.fit(readings)
+    pause = int(rule.longest.item() - 1) // 3
+    rule.reset()
+    rule.step(ONE)
+    stuck = [rule.step(0 * ONE).item() for _ in range(4 * pause)]
+    assert stuck.index(True) == 3 * pause
+    rule.reset()
+    faint = [rule.step(1e-6 * k * ONE).item() for k in range(200)]
+    assert any(faint)  # it changes, though by far less than it did
+
+
 def evidence(score: float = 0.0, slow: float = 0.0) -> Evidence:
     return Evidence(score, np.array([score, 0.1]), np.array([0.0, slow]), np.array([False, False]))
 

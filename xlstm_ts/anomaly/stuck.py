@@ -17,10 +17,13 @@ FAINTER = 10  # times less than the least change of training
 class StuckRule(Stage):
     """Counts equal readings in a row, and watches for change that has nearly ended.
 
+    Equal readings are no change: how many of them are stuck, the count says alone. A running change
+    that they make smaller would call a counter stuck soon after the longest pause of training.
+
     Attributes
     ----------
     last, run, change : ndarray of float64, shape (C,)
-        The last reading, how often it was repeated, and the running size of changes.
+        The last reading, how often it was repeated, and the running size of changes that are some.
     longest, least, usual : ndarray of float64, shape (C,)
         The run that is stuck, the change below which a channel is, and that of training.
     """
@@ -60,12 +63,10 @@ class StuckRule(Stage):
     def step(self, reading: Floats) -> Mask:
         """Return which channels are stuck at this reading `(C,)`; a missing one changes nothing."""
         there = is_there(reading)
-        size = np.abs(reading - self.last)
-        moved = np.where(is_there(size), size, 0.0)
-        known = is_there(self.last)
-        change = self.change + self.share * (moved - self.change)
-        self.change = np.where(there & known, change, self.change)
-        run = np.where(known & (moved == 0), self.run + 1, 1.0)
+        size = np.abs(reading - self.last)  # NaN where one of them is missing
+        change = self.change + self.share * (size - self.change)
+        self.change = np.where(size > 0, change, self.change)
+        run = np.where(size == 0, self.run + 1, 1.0)
         self.run = np.where(there, run, self.run)
         self.last = np.where(there, reading, self.last)
         return there & ((self.run >= self.longest) | (self.change < self.least))
