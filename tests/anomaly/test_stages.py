@@ -154,6 +154,13 @@ def test_anomalies_in_training_do_not_make_the_tail() -> None:
     assert tail.surprise(20.0) > 4
 
 
+def test_what_is_large_each_fiftieth_time_is_no_anomaly_of_training() -> None:
+    rng, tail = np.random.default_rng(0), Tail()
+    scores = np.where(rng.random(3000) < 0.02, 50.0, 1e-5 * rng.exponential(size=3000))
+    tail.fit(scores)
+    assert tail.surprise(50.0) < 3
+
+
 def test_a_fault_does_not_make_the_next_look_usual() -> None:
     rng, tail = np.random.default_rng(0), Tail()
     tail.fit(rng.exponential(size=4000))

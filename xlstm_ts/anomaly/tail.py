@@ -22,6 +22,7 @@ REFIT = 5  # peaks
 FEWEST = 10  # peaks for a shape of the tail; of fewer it is exponential
 LARGEST_SHAPE = 0.5
 NEVER_LEARNT = 5.0  # decades
+MOST_ODD = 0.25  # of the peaks of training: more of them are no anomalies, but how things are
 FARTHEST = 7.0  # decades, for records of clusters: they are few
 MOST = 12.0  # decades that a score can tell
 RARE = 2.0  # decades
@@ -75,7 +76,9 @@ class Tail(Stage):
         # Anomalies in training would make a tail of their own: those far off what the lower part of
         # the tail tells are left out.
         self.shape, self.size = _fit_quartiles(above, self.largest_shape)
-        above = above[np.array([self._beyond(one) < NEVER_LEARNT for one in above.tolist()], bool)]
+        odd = np.array([self._beyond(one) >= NEVER_LEARNT for one in above.tolist()], bool)
+        if np.count_nonzero(odd) <= MOST_ODD * len(odd):
+            above = above[~odd]
         self.shape, self.size = _fit_pareto(above, self.largest_shape)
         last = above[-PEAKS:]
         self.peaks[: len(last)], self.count = last, len(last)
