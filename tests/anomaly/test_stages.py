@@ -183,6 +183,22 @@ def test_a_level_is_held_where_there_is_one() -> None:
     assert off[-1, 1] < 1e-6
 
 
+def test_a_new_level_is_that_of_seasons_and_of_channels_that_left() -> None:
+    rng = np.random.default_rng(0)
+    season = 1.4 * np.sin(np.arange(3600) * 2 * np.pi / 288)[:, None]
+    readings = season + 0.1 * rng.standard_normal((3600, 2))
+    slow = SlowChannel(2, span=20)
+    slow.fit(readings[:2000])
+    slow.reset()
+    before = slow.reference.copy()
+    for reading in readings[2000:3100] + [5, 0]:  # to where the season is at its highest
+        slow.step(reading)
+    slow.rebase()
+    assert slow.reference[0] == pytest.approx(5, abs=0.5)
+    assert slow.reference[1] == before[1]
+    assert max(slow.step(reading).max() for reading in readings[3100:] + [5, 0]) < 0.75
+
+
 def test_feedback_keeps_rates_and_does_not_yield_to_one_event() -> None:
     rng, feedback = np.random.default_rng(0), RateFeedback()
     # Surprises that come four times as often as they say.

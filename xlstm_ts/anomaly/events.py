@@ -7,13 +7,13 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from xlstm_ts.anomaly.slow import HALFWAY
 from xlstm_ts.anomaly.stages import Floats, Mask, Stage
 
 Policy = Literal["auto", "hold"]
 NONE, OPEN, DORMANT = 0, 1, 2
 SPIKE = 3  # readings in alarm that are no more than a spike
 WORSE = 1.0  # decades above the peak of an event that make another one of it
-HALFWAY = 0.5  # to the limit of a level: the farthest that training went
 CHANCE = 0.5  # that calm readings in a row would not close an event
 BY_ERROR, BY_LEVEL, BY_STILLNESS = 0, 1, 2
 

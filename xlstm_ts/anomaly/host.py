@@ -278,7 +278,7 @@ class AnomalyHost(Stage):
         # From the median of training: a start above it would be news where nothing ever happens.
         usual = float(self.comparison.range.knots[1])
         self.aggregate = Aggregate(span=config.span, usual=max(0.0, usual))
-        self.slow.mean = self.slow.reference.copy()
+        self.slow.reset()
         self.stuck.reset()
         self.machine = EventMachine(
             channels,

@@ -14,6 +14,8 @@ from xlstm_ts.anomaly.stages import Floats, Mask, Stage, is_there, within
 CLIP = 8.0  # spreads that one reading may count
 MARGIN = 2.0  # of the farthest that training went
 BLOCKS = 8  # of training, whose means tell whether a channel has a level
+HALFWAY = 0.5  # to a limit: the farthest that training went
+SETTLED = 1 / 250  # weight of a reading in a new level: seasons are to even out in it
 NO_LIMIT = 1e9  # spreads; a number, for JSON has no infinity
 
 
@@ -32,15 +34,18 @@ class SlowChannel(Stage):
     mean, reference, limit : ndarray of float64, shape (C,)
         The running mean, the frozen one, and how far they may lie apart; 1e9 for a channel without
         a level.
+    away, since : ndarray of float64, shape (C,)
+        Readings in a row halfway to the limit or beyond, and the running mean of them.
     """
 
-    STATE = ("mean", "reference", "limit")
+    STATE = ("mean", "reference", "limit", "away", "since")
 
     def __init__(self, n_channels: int, *, span: float) -> None:
         self.share = 2 / (span + 1)
         self.span = span
         self.mean, self.reference = np.zeros(n_channels), np.zeros(n_channels)
         self.limit = np.ones(n_channels)
+        self.away, self.since = np.zeros(n_channels), np.zeros(n_channels)
 
     def fit(self, readings: Floats) -> None:
         """Learn how far the running mean goes in training, `(T, C)` standardised."""
@@ -59,11 +64,25 @@ class SlowChannel(Stage):
 
     def step(self, reading: Floats) -> Floats:
         """Return by how much each channel is off, 1 at its limit, `(C,)`; NaN is missing."""
-        return np.abs(self._follow(reading) - self.reference) / self.limit
+        off = np.abs(self._follow(reading) - self.reference) / self.limit
+        self.away = np.where(off >= HALFWAY, self.away + 1, 0.0)
+        known = within(np.where(is_there(reading), reading - self.since, 0.0), CLIP)
+        share = np.maximum(1 / np.maximum(self.away, 1.0), SETTLED)
+        self.since = np.where(self.away > 0, self.since + share * known, self.mean)
+        return off
 
     def rebase(self) -> None:
-        """Take the level of now as the reference."""
-        self.reference = self.mean.copy()
+        """Take the level of channels that are away as their reference; others keep theirs.
+
+        It is the mean since they left: the running one is where a season has come to.
+        """
+        self.reference = np.where(self.away > 0, self.since, self.reference)
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin at the reference."""
+        self.mean, self.since = self.reference.copy(), self.reference.copy()
+        self.away = np.zeros_like(self.away)
 
     def _follow(self, reading: Floats) -> Floats:
         known = np.where(is_there(reading), reading, self.mean)
