@@ -237,6 +237,25 @@ def test_how_often_rows_are_missing_does_not_move_the_p_values() -> None:
     assert 0.07 < (judged >= 1).mean() < 0.14
 
 
+def test_channels_that_stand_still_are_no_news_where_they_go_missing() -> None:
+    readings = np.hstack([clean(4000, channels=2, seed=12), np.zeros((4000, 8))])
+    readings[3000:, 2:] = np.nan
+    trace = AnomalyHost(HostConfig(), alpha=1e-4).fit(readings[:2000]).fresh().run(readings[2000:])
+    assert (trace.scores[1000:] >= 2).mean() < 0.02
+    assert not trace.events
+
+
+def test_a_fresh_stream_knows_nothing_of_the_end_of_training() -> None:
+    readings = clean(1000, seed=13)
+    host = AnomalyHost(HostConfig()).fit(readings)
+    ended = AnomalyHost(HostConfig()).fit(np.concatenate([readings[:-3], readings[-3:] + 1000]))
+    assert ended.whitening.guard.beyond.all()
+    for one in (host, ended):
+        fresh = one.fresh().whitening
+        assert not fresh.guard.beyond.any()
+        assert not fresh.head.lags.any()
+
+
 def test_no_alarm_in_the_warm_up(fitted: AnomalyHost) -> None:
     trace = fitted.fresh().run(clean(150, seed=8) + 20 * (np.arange(150) < 90)[:, None])
     assert set(trace.statuses[:100]) == {"warm-up"}

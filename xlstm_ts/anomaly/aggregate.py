@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -10,7 +11,8 @@ from xlstm_ts.anomaly.evidence import Views
 from xlstm_ts.anomaly.stages import Mask, Stage, is_there
 
 MOST = 1e6  # of an error: beyond anything rare, so that no two of the rarest tie
-ORDINARY = 0.5  # mean of log(1 + |error|) where errors are normal
+# Means of squares and of log(1 + |error|) where errors are normal.
+SQUARE, LOGARITHM = 1.0, 0.5
 NAMES = ("point", "range", "level", "recent", "relation")
 
 
@@ -23,17 +25,39 @@ class Aggregate(Stage):
 
     Parameters
     ----------
+    n_channels : int
+        C, channels.
     span : float
         Span of the running mean, in readings.
-    usual : float, default=0.5
-        The score of a stretch that a stream starts from.
+
+    Attributes
+    ----------
+    running : float
+        The running mean.
+    square, logarithm : ndarray of float64, shape (views, C) and (C,)
+        What a missing channel counts, at most that of normal errors: one that stands still has
+        none, and must not look like news where it is missing.
     """
 
-    STATE = ("running",)
+    STATE = ("running", "square", "logarithm")
 
-    def __init__(self, *, span: float, usual: float = ORDINARY) -> None:
+    def __init__(self, n_channels: int, *, span: float) -> None:
         self.share = 2 / (span + 1)
-        self.running = usual
+        self.running = LOGARITHM
+        self.square = np.full((len(Views._fields), n_channels), SQUARE)
+        self.logarithm = np.full(n_channels, LOGARITHM)
+
+    def fit(self, views: Sequence[Views]) -> None:
+        """Learn what a missing channel counts from the views of normal operation."""
+        errors = np.minimum(np.abs(np.array(views)), MOST)
+        known = is_there(errors)
+        count, errors = known.sum(0), np.where(known, errors, 0.0)
+        # No more than of normal errors: a mean of few large ones would be news.
+        square = np.minimum((errors**2).sum(0) / np.maximum(count, 1), SQUARE)
+        logarithm = np.minimum(np.log1p(errors[:, 0]).sum(0) / np.maximum(count[0], 1), LOGARITHM)
+        self.square = np.where(count > 0, square, SQUARE)
+        self.logarithm = np.where(count[0] > 0, logarithm, LOGARITHM)
+        self.running = LOGARITHM
 
     def step(self, views: Views) -> list[float]:
         """Return raw scores in the order of `NAMES`; NaN where there is no evidence."""
@@ -42,11 +66,11 @@ class Aggregate(Stage):
         lately = np.log1p(np.minimum(np.abs(errors[0]), MOST))
         there = is_there(squares)
         if not there.all():
-            # A missing channel counts as an ordinary one: otherwise a few channels alone would be
+            # A missing channel counts what it usually does: otherwise a few channels alone would be
             # taken for the mean of all.
             speaks: Mask = np.any(there, axis=1)
-            squares = np.where(there, squares, np.where(speaks, 1.0, np.nan)[:, None])
-            lately = np.where(there[0], lately, ORDINARY)
+            squares = np.where(there, squares, np.where(speaks[:, None], self.square, np.nan))
+            lately = np.where(there[0], lately, self.logarithm)
             if not speaks[0]:
                 return [math.nan] * len(NAMES)
         channels = errors.shape[1]

@@ -124,6 +124,7 @@ class AnomalyHost(Stage):
         )
         self.errors = ForecastErrors(channels, half_life=config.half_life)
         self.comparison, self.joint = Comparison(), Calibrator(largest_shape=NEARLY_LIGHT)
+        self.aggregate = Aggregate(channels, span=config.span)
         self.slow, self.stuck = SlowChannel(channels, span=config.slow_span), StuckRule(channels)
         self._begin()
 
@@ -192,9 +193,10 @@ class AnomalyHost(Stage):
 
     def _raw(self, innovations: list[Innovation], quantiles: Floats | None) -> Floats:
         """Return raw scores of training, `(T, views)`."""
-        self.aggregate = Aggregate(span=self.config.span)
         rows = zip(innovations, _rows(quantiles, len(innovations)), strict=True)
-        return np.array([self.aggregate.step(self._views(*row)) for row in rows])
+        views = [self._views(*row) for row in rows]
+        self.aggregate.fit(views)
+        return np.array([self.aggregate.step(one) for one in views])
 
     def _views(self, innovation: Innovation, quantiles: Floats | None) -> Views:
         level = np.where(self.slow.is_held, innovation.value - self.slow.reference, np.nan)
@@ -208,7 +210,7 @@ class AnomalyHost(Stage):
     def fresh(self) -> AnomalyHost:
         """Return a copy that has seen nothing of its stream, and knows what training taught."""
         host = copy.deepcopy(self)
-        host.whitening.head.lags[:], host.whitening.gap[:] = 0, 0
+        host.whitening.reset()
         host._begin()
         return host
 
@@ -276,8 +278,7 @@ class AnomalyHost(Stage):
         """Forget the stream."""
         config, channels = self.config, self.n_channels
         # From the median of training: a start above it would be news where nothing ever happens.
-        usual = float(self.comparison.range.knots[1])
-        self.aggregate = Aggregate(span=config.span, usual=max(0.0, usual))
+        self.aggregate.running = max(0.0, float(self.comparison.range.knots[1]))
         self.slow.reset()
         self.stuck.reset()
         self.machine = EventMachine(

@@ -89,6 +89,10 @@ class Whitening(Stage):
         lives = np.array([[half_life], [RECENT], [half_life]])
         self.correction = Correction(np.zeros((3, channels)), scale, half_life=lives)
 
+    def reset(self) -> None:
+        """Forget the last readings, and keep what they have taught."""
+        self.head.lags[:], self.guard.beyond[:], self.gap[:] = 0.0, 0.0, 0.0
+
     def step(self, reading: Floats) -> Innovation:
         """Take a raw reading `(C,)`."""
         value = (reading - self.center) / self.spread
