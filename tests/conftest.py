@@ -19,8 +19,9 @@ if not torch.cuda.is_available():
 # Likewise matplotlib, when the first picture is drawn: no test opens a window.
 os.environ["MPLBACKEND"] = "Agg"
 
-from xlstm_ts import XLSTMForecaster
+from xlstm_ts import XLSTMAnomalyDetector, XLSTMForecaster
 from xlstm_ts.config import XLSTMConfig
+from xlstm_ts.export.detectors import export_detector
 from xlstm_ts.export.onnx import export_onnx
 from xlstm_ts.model import XLSTM
 
@@ -133,6 +134,17 @@ def sine() -> pd.DataFrame:
     values[rng.random(values.shape) < 0.02] = np.nan
     index = pd.date_range("2024-01-01", periods=len(hours), freq="h", name="time")
     return pd.DataFrame(values, index=index, columns=["a", "b"])
+
+
+@pytest.fixture(scope="session")
+def detector_path(sine: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the graph of a small detector, fitted to the first 600 readings of `sine`."""
+    detector = XLSTMAnomalyDetector(
+        alarms_per_day=0.1, d_model=8, n_heads=2, context_length=32, max_steps=3, random_state=0
+    )
+    path = tmp_path_factory.mktemp("detector") / "detector.onnx"
+    export_detector(detector.fit(sine.iloc[:600]), path)
+    return path
 
 
 @pytest.fixture(scope="session")

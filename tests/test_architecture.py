@@ -249,6 +249,9 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         {f"xlstm_ts.{name}" for name in ("cli", "export.contract", "streaming")} | {"xlstm_ts"},
         set(),
     ),
+    "xlstm_ts.cli.verdicts": (
+        {f"xlstm_ts.{name}" for name in ("anomaly", "cli.writers", "streaming")}, set(),
+    ),
     "xlstm_ts.cli.tables": ({"xlstm_ts.cli.dates", "xlstm_ts.cli.unix"}, {"pandas"}),
     "xlstm_ts.cli.modelling": (
         {

@@ -1,4 +1,4 @@
-"""What a step graph takes and gives, in words and as JSON."""
+"""What a step graph, or a detector, takes and gives, in words and as JSON."""
 
 from __future__ import annotations
 
@@ -11,26 +11,30 @@ from typing import Any
 from xlstm_ts.cli.feeds import FUTURE, TIME
 from xlstm_ts.columns import Column
 from xlstm_ts.export.contract import Contract
-from xlstm_ts.streaming import StreamModel
+from xlstm_ts.streaming.detectors import DetectorModel, open_model
 
+DAY = 86_400  # seconds
 NUMBER = 4  # bytes of a float32
 TRANSFORMS = {"log": "the logarithm of y", "log1p": "the logarithm of 1 + y"}
 EXAMPLE_TIME = "2026-01-31T12:00"
+TOLD = "time       may be told with each reading: stamps that are left out are then filled"
 
 
 def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return what there is to know of a step graph, as JSON has it.
+    """Return what there is to know of a file, as JSON has it.
 
     Raises
     ------
     StreamError
         Where the file is none.
     """
-    contract = StreamModel(path).contract
+    model = open_model(path)
+    contract = model.contract
     units = contract.units or [None] * len(contract.channels)
-    return {
+    facts = {
         "file": os.fspath(path),
         "bytes": Path(path).stat().st_size,
+        "kind": "detector" if isinstance(model, DetectorModel) else "forecaster",
         "channels": [
             {"name": name, "unit": unit}
             for name, unit in zip(contract.channels, units, strict=True)
@@ -38,6 +42,24 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
         "step": contract.step,
         "seconds": contract.seconds,
         "zone": contract.zone,
+    }
+    own = _budget(model) if isinstance(model, DetectorModel) else _forecasts(contract)
+    return {
+        **facts,
+        **own,
+        "state": {
+            "arrays": len(contract.state),
+            "bytes": NUMBER * sum(math.prod(array.shape) for array in contract.state),
+        },
+        "weights_hash": contract.weights_hash,
+        "library_version": contract.library_version,
+        "contract_version": contract.version,
+        "example": example(contract),
+    }
+
+
+def _forecasts(contract: Contract) -> dict[str, Any]:
+    return {
         "horizon": contract.horizon,
         "quantiles": list(contract.quantiles),
         "transform": contract.transform,
@@ -47,14 +69,15 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
             "static": _statics(contract),
             "calendar": _named(contract, "cyclic"),
         },
-        "state": {
-            "arrays": len(contract.state),
-            "bytes": NUMBER * sum(math.prod(array.shape) for array in contract.state),
-        },
-        "weights_hash": contract.weights_hash,
-        "library_version": contract.library_version,
-        "contract_version": contract.version,
-        "example": example(contract),
+    }
+
+
+def _budget(model: DetectorModel) -> dict[str, Any]:
+    seconds = model.contract.seconds
+    return {
+        "alpha": model.alpha,
+        "alarms_per_day": None if seconds is None else model.alpha * DAY / seconds,
+        "warm_up": model.warm_up,
     }
 
 
@@ -75,12 +98,30 @@ def example(contract: Contract) -> dict[str, Any]:
 
 def in_words(facts: dict[str, Any]) -> list[str]:
     """Return lines that say the same to a person."""
-    beside = facts["covariates"]
-    lines = [
-        f"file       {facts['file']}, {facts['bytes'] / 1024:.0f} kB",
+    is_detector = facts["kind"] == "detector"
+    return [
+        f"file       {facts['file']}, {facts['bytes'] / 1024:.0f} kB, a {facts['kind']}",
         f"takes      one reading at a time of {_channels(facts)}; null or NaN is missing",
         f"step       {_step(facts)}",
+        *(_words_of_detector(facts) if is_detector else _words_of_forecaster(facts)),
+        f"written by xlstm-ts {facts['library_version']}, contract {facts['contract_version']}, "
+        f"weights {facts['weights_hash'] or 'unknown'}",
+        f"feed it    {_feed(facts)}",
     ]
+
+
+def _words_of_detector(facts: dict[str, Any]) -> list[str]:
+    per_day = facts["alarms_per_day"]
+    budget = "" if per_day is None else f", {per_day:.3g} readings a day"
+    lines = [
+        f"budget     a share of {facts['alpha']:.3g} of usual readings is in alarm{budget}",
+        f"warm-up    the first {facts['warm_up']} readings are not judged",
+    ]
+    return [*([TOLD] if facts["seconds"] is not None else []), *lines]
+
+
+def _words_of_forecaster(facts: dict[str, Any]) -> list[str]:
+    beside, lines = facts["covariates"], []
     if beside["past"] or beside["known_ahead"]:
         lines.append(
             f"beside it  {', '.join([*beside['past'], *beside['known_ahead']])}, at the same time"
@@ -93,21 +134,14 @@ def in_words(facts: dict[str, Any]) -> list[str]:
     if beside["calendar"]:
         lines.append(f"time       needed with each reading, for {', '.join(beside['calendar'])}")
     elif facts["seconds"] is not None:
-        lines.append(
-            "time       may be told with each reading: stamps that are left out are then filled"
-        )
+        lines.append(TOLD)
     if beside["static"]:
         lines.append(f"static     {_static_words(beside['static'])}; given once for each stream")
     levels = ", ".join(f"{level:g}" for level in facts["quantiles"])
     lines.append(f"gives      the next {facts['horizon']} readings at the levels {levels}")
     if facts["transform"]:
         lines.append(f"inside     it forecasts {TRANSFORMS[facts['transform']]}")
-    lines += [
-        f"state      {facts['state']['bytes']} bytes a stream, however long it runs",
-        f"written by xlstm-ts {facts['library_version']}, contract {facts['contract_version']}, "
-        f"weights {facts['weights_hash'] or 'unknown'}",
-        f"feed it    {_feed(facts)}",
-    ]
+    lines.append(f"state      {facts['state']['bytes']} bytes a stream, however long it runs")
     return lines
 
 

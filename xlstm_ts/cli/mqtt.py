@@ -19,11 +19,9 @@ from xlstm_ts.checks import check_integer
 from xlstm_ts.cli.faults import Faults
 from xlstm_ts.cli.feeds import ReadingParser
 from xlstm_ts.cli.mqtt_link import Arrived, Broker, Link, is_within
+from xlstm_ts.cli.services import Outcome, Service, open_service
 from xlstm_ts.cli.stopping import Stop
-from xlstm_ts.cli.writers import json_writer
 from xlstm_ts.exceptions import StreamError
-from xlstm_ts.streaming import StreamModel
-from xlstm_ts.streaming.serving import Served, Server
 
 KEY = "{key}"
 Say = Callable[[str], None]
@@ -78,8 +76,6 @@ class MqttOptions:
         """Refuse what does not go together."""
         check_integer("snapshot-every", self.every, least=1)
         check_integer("backlog", self.backlog, least=1)
-        if self.only_alerts and self.margin is None:
-            raise ValueError("--only-alerts needs a rule: give --alert-outside as well.")
         if KEY in self.publish and not self.is_keyed:
             raise ValueError(
                 f"--publish has {KEY}, and nothing names the streams: give a --topic with + or #, "
@@ -115,17 +111,17 @@ def run_mqtt(options: MqttOptions, *, say: Say) -> int:
     StreamError
         Where graph or snapshot cannot be used, or the broker refuses.
     """
-    model = StreamModel(options.model)
-    server = Server(
-        model,
+    service = open_service(
+        options.model,
         is_keyed=options.is_keyed,
         static=options.static,
         margin=options.margin,
         expire_after=options.expire_after,
+        only_alerts=options.only_alerts,
     )
     readings = 0
     if options.snapshot is not None and options.snapshot.exists():
-        offset = server.restore(options.snapshot)
+        offset = service.server.restore(options.snapshot)
         if offset.keys() != {"readings"}:
             raise StreamError(
                 f"{options.snapshot} is not of a stream from a broker: give another one."
@@ -135,12 +131,12 @@ def run_mqtt(options: MqttOptions, *, say: Say) -> int:
         link = Link(
             options.broker,
             options.topic,
-            name=options.name or _name(options, model),
+            name=options.name or _name(options, service),
             backlog=options.backlog,
             stop=stop,
             say=say,
         )
-        bridge = _Bridge(options, model, server=server, link=link, readings=readings, say=say)
+        bridge = _Bridge(options, service, link=link, readings=readings, say=say)
         bridge.run(stop)
         say(bridge.summary())
         return stop.exit_code
@@ -152,23 +148,22 @@ class _Bridge:
     def __init__(
         self,
         options: MqttOptions,
-        model: StreamModel,
+        service: Service,
         *,
-        server: Server,
         link: Link,
         readings: int,
         say: Say,
     ) -> None:
-        self._options, self._server, self._link, self._say = options, server, link, say
+        self._options, self._server, self._link, self._say = options, service.server, link, say
         self._parser = ReadingParser(
-            model.contract,
+            service.contract,
             key=options.key,
             time=options.time,
             time_format=options.time_format,
             report=say,
         )
         self._faults = Faults(say)
-        self._write = json_writer(model.contract, has_alerts=options.margin is not None)
+        self._write = service.to_json
         self._readings, self._kept = readings, readings
         self._unusable = self._alerts = self._filled = self._repeated = 0
 
@@ -209,8 +204,8 @@ class _Bridge:
         out: list[tuple[str, bytes]] = []
         for place, message in enumerate(messages):
             outcome = errors.get(place) or served[place]
-            if isinstance(outcome, Served):
-                out += self._forecast(outcome, message)
+            if not isinstance(outcome, StreamError):
+                out += self._told(outcome, message)
             elif message.is_again and place not in errors:
                 self._repeated += 1  # its time has passed: it was taken before
             else:
@@ -222,14 +217,14 @@ class _Bridge:
         self._link.acknowledge(messages)
         return True
 
-    def _forecast(self, served: Served, message: Arrived) -> list[tuple[str, bytes]]:
+    def _told(self, served: Outcome, message: Arrived) -> list[tuple[str, bytes]]:
         self._readings += 1
-        self._alerts += bool(served.alerts)
+        self._alerts += served.is_alert
         self._filled += served.filled
         self._faults.note(served.reading, where=message.topic)
         faults = served.reading.faults
         letters = self._letter(message, error=" ".join(faults.values())) if faults else []
-        if self._options.only_alerts and not served.alerts:
+        if self._options.only_alerts and not served.is_alert:
             return letters
         topic = self._options.publish.replace(KEY, str(served.reading.key))
         if set(topic) & set("+#\0"):
@@ -254,7 +249,7 @@ class _Bridge:
             self._kept = self._readings
 
 
-def _name(options: MqttOptions, model: StreamModel) -> str:
+def _name(options: MqttOptions, service: Service) -> str:
     """Return a name that is the same at each start: the broker keeps messages under it."""
-    parts: Sequence[str] = (options.topic, options.publish, model.contract.weights_hash)
+    parts: Sequence[str] = (options.topic, options.publish, service.contract.weights_hash)
     return f"xlstm-ts-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:12]}"

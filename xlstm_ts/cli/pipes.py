@@ -24,11 +24,11 @@ from xlstm_ts.checks import check_integer
 from xlstm_ts.cli.faults import REPORTED, Faults
 from xlstm_ts.cli.feeds import CsvRows, ReadingParser
 from xlstm_ts.cli.lines import BATCH, Arrival, Line, batches, read_lines, skip_lines
+from xlstm_ts.cli.services import Outcome, Service, open_service
 from xlstm_ts.cli.stopping import Stop, StopAsked
-from xlstm_ts.cli.writers import Writer, csv_header, csv_writer, json_writer
 from xlstm_ts.exceptions import StreamError
-from xlstm_ts.streaming import StreamModel
-from xlstm_ts.streaming.serving import Reading, Served, Server
+from xlstm_ts.streaming.serving import Reading, Server
+from xlstm_ts.streaming.watching import DetectorServer
 
 Say = Callable[[str], None]
 UNUSABLE = 2  # the exit code where no line can be used
@@ -90,8 +90,6 @@ class PipeOptions:
     def __post_init__(self) -> None:
         """Refuse what does not go together."""
         check_integer("snapshot-every", self.every, least=1)
-        if self.only_alerts and self.margin is None:
-            raise ValueError("--only-alerts needs a rule: give --alert-outside as well.")
 
 
 class Offset(NamedTuple):
@@ -109,23 +107,23 @@ def run_stream(options: PipeOptions, *, say: Say) -> int:
     StreamError
         Where graph, snapshot or header cannot be used; with `is_strict`, where a line cannot.
     """
-    model = StreamModel(options.model)
-    server = Server(
-        model,
+    service = open_service(
+        options.model,
         is_keyed=options.key is not None,
         static=options.static,
         margin=options.margin,
         expire_after=options.expire_after,
+        only_alerts=options.only_alerts,
     )
     begin = Offset()
     if options.snapshot is not None and options.snapshot.exists():
-        begin = _restored(server, options.snapshot)
+        begin = _restored(service.server, options.snapshot)
     with ExitStack() as stack:
         stop = stack.enter_context(Stop())
         handle = stack.enter_context(_input(options.data))
         progress = stack.enter_context(_bar(handle))
         output = stack.enter_context(_output(options.output, begin))
-        pipe = _Pipe(options, model, server=server, output=output, begin=begin, say=say)
+        pipe = _Pipe(options, service, output=output, begin=begin, say=say)
         pipe.run(read_lines(handle, stop=stop, progress=progress), stop=stop)
         say(pipe.summary())
         return UNUSABLE if pipe.was_useless and not stop.exit_code else stop.exit_code
@@ -137,18 +135,16 @@ class _Pipe:
     def __init__(
         self,
         options: PipeOptions,
-        model: StreamModel,
+        service: Service,
         *,
-        server: Server,
         output: IO[bytes],
         begin: Offset,
         say: Say,
     ) -> None:
-        contract, is_keyed = model.contract, options.key is not None
-        has_alerts = options.margin is not None
-        self._options, self._server, self._output, self._say = options, server, output, say
+        self._options, self._server, self._output, self._say = options, service.server, output, say
+        self._has_alerts = service.has_alerts
         self._parser = ReadingParser(
-            contract,
+            service.contract,
             key=options.key,
             time=options.time,
             time_format=options.time_format,
@@ -158,12 +154,8 @@ class _Pipe:
         self._rows: CsvRows | None = None
         self._lines, self._written = begin
         self._readings = self._empty = self._unusable = self._alerts = self._filled = 0
-        self._write: Writer
-        if options.is_csv:
-            self._write = csv_writer(contract, is_keyed=is_keyed, has_alerts=has_alerts)
-            self._header = csv_header(contract, is_keyed=is_keyed, has_alerts=has_alerts)
-        else:
-            self._write, self._header = json_writer(contract, has_alerts=has_alerts), b""
+        self._write = service.to_csv if options.is_csv else service.to_json
+        self._header = service.csv_header if options.is_csv else b""
 
     def run(self, arrivals: Iterator[Arrival], *, stop: Stop) -> None:
         """Serve all lines, and keep the state at the end."""
@@ -188,7 +180,7 @@ class _Pipe:
     def summary(self) -> str:
         """Return what was done, in a sentence."""
         counts = {"readings": self._readings, "streams": self._server.streams}
-        if self._options.margin is not None:
+        if self._has_alerts:
             counts["with an alert"] = self._alerts
         if self._filled:
             counts["left-out stamps filled"] = self._filled
@@ -248,7 +240,7 @@ class _Pipe:
             return StreamError(" ".join(reading.faults.values()))
         return reading
 
-    def _give(self, number: int, outcome: Served | StreamError) -> None:
+    def _give(self, number: int, outcome: Outcome | StreamError) -> None:
         if isinstance(outcome, StreamError):
             if self._options.is_strict:
                 self._output.flush()
@@ -263,8 +255,8 @@ class _Pipe:
         self._empty += all(map(math.isnan, reading.values))
         self._faults.note(reading, where=f"line {number}")
         self._filled += outcome.filled
-        self._alerts += bool(outcome.alerts)
-        if outcome.alerts or not self._options.only_alerts:
+        self._alerts += outcome.is_alert
+        if outcome.is_alert or not self._options.only_alerts:
             self._put(self._write(outcome, number))
 
     def _put(self, text: bytes) -> None:
@@ -282,7 +274,7 @@ class _Pipe:
         self._server.snapshot(self._options.snapshot, offset=offset._asdict())
 
 
-def _restored(server: Server, path: Path) -> Offset:
+def _restored(server: Server | DetectorServer, path: Path) -> Offset:
     offset = server.restore(path)
     if offset.keys() != set(Offset._fields):
         raise StreamError(f"{path} is not of a stream from a file or a pipe: give another one.")

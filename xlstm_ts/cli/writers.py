@@ -1,4 +1,4 @@
-"""What a stream gives, as text: lines of JSON, or flat rows of CSV.
+"""What a stream forecasts, as text: lines of JSON, or flat rows of CSV.
 
 Numbers have the nine digits that tell any two of float32 apart. NaN, which JSON has no word for, is
 null, and an empty cell.
@@ -19,10 +19,10 @@ from xlstm_ts.streaming.alerts import Alert
 from xlstm_ts.streaming.serving import Served
 
 # A reading that was served, and the line of the input that it stood on.
-Writer = Callable[[Served, int | None], bytes]
+ForecastWriter = Callable[[Served, int | None], bytes]
 
 
-def json_writer(contract: Contract, *, has_alerts: bool) -> Writer:
+def json_writer(contract: Contract, *, has_alerts: bool) -> ForecastWriter:
     """Return a function that writes a forecast as one line.
 
     {"line": 7, "key": ..., "time": ..., "forecast": {channel: {"point": [...], "quantiles":
@@ -56,10 +56,10 @@ def csv_header(contract: Contract, *, is_keyed: bool, has_alerts: bool) -> bytes
     """Return the first line of what `csv_writer` writes."""
     levels = [f"q{level:g}" for level in contract.quantiles]
     names = ["line", *(["key"] if is_keyed else []), "time", "channel", "ahead", "forecast"]
-    return _rows([[*names, *levels, *(["alert"] if has_alerts else [])]])
+    return rows_of_csv([[*names, *levels, *(["alert"] if has_alerts else [])]])
 
 
-def csv_writer(contract: Contract, *, is_keyed: bool, has_alerts: bool) -> Writer:
+def csv_writer(contract: Contract, *, is_keyed: bool, has_alerts: bool) -> ForecastWriter:
     """Return a function that writes a forecast as rows, one a channel and reading ahead.
 
     The column of alerts tells on which side of its band the reading itself lies.
@@ -77,7 +77,7 @@ def csv_writer(contract: Contract, *, is_keyed: bool, has_alerts: bool) -> Write
                 numbers = [points[place][ahead], *_texts(quantiles)]
                 cells = ["" if number == "nan" else number for number in numbers]
                 rows.append([*before, channel, ahead + 1, *cells, *after])
-        return _rows(rows)
+        return rows_of_csv(rows)
 
     return write
 
@@ -95,7 +95,8 @@ def _list(numbers: NDArray[Any]) -> str:
     return f"[{', '.join(_texts(numbers))}]".replace("nan", "null")
 
 
-def _rows(rows: list[list[Any]]) -> bytes:
+def rows_of_csv(rows: list[list[Any]]) -> bytes:
+    """Return rows as text."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue().encode()

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import math
-import os
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,13 +21,13 @@ from xlstm_ts.anomaly.host import AnomalyHost
 from xlstm_ts.anomaly.records import read_record
 from xlstm_ts.anomaly.verdicts import Verdict
 from xlstm_ts.exceptions import StreamError
-from xlstm_ts.export.contract import DETECTOR_KEY
+from xlstm_ts.export.contract import DETECTOR_KEY, Contract
 from xlstm_ts.files import content_of
 from xlstm_ts.streaming.gaps import Steps
 from xlstm_ts.streaming.models import StreamModel
 from xlstm_ts.streaming.readings import read_reading
-from xlstm_ts.streaming.sessions import called
-from xlstm_ts.streaming.snapshots import Snapshot, read_snapshot, write_snapshot
+from xlstm_ts.streaming.sessions import Graph, called
+from xlstm_ts.streaming.snapshots import Place, Snapshot, read_snapshot, write_snapshot
 from xlstm_ts.streaming.streams import Stream
 from xlstm_ts.streaming.times import NEVER, Time, moment_after, read_times
 
@@ -56,6 +57,10 @@ class DetectorModel:
         The graph.
     channels : tuple of str
         Names of the channels of a reading, in order.
+    contract : Contract
+        What the graph says of itself, without the columns that it is fed in here.
+    alpha : float
+        Share of readings that may be in alarm in streams that are yet to be created.
 
     Raises
     ------
@@ -63,19 +68,30 @@ class DetectorModel:
         Where the file is no graph of a detector.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, threads: int = 1) -> None:
+    def __init__(self, path: Graph, *, threads: int = 1) -> None:
         self.model = InnovationModel(path, threads=threads)
         texts = self.model.session.get_modelmeta().custom_metadata_map
         if DETECTOR_KEY not in texts:
             raise StreamError(
-                f"{os.fspath(path)} holds a forecaster and no detector: load it with StreamModel, "
+                f"{called(path)} holds a forecaster and no detector: load it with StreamModel, "
                 "or write one with `export_detector`."
             )
-        self.channels = self.model.contract.channels
+        self.contract: Contract = replace(self.model.contract, columns=())
+        self.channels = self.contract.channels
         with content_of(called(path), kind="graph of a detector", error=StreamError):
             self._host, self._seconds = read_record(json.loads(texts[DETECTOR_KEY]))
             if self._host.n_channels != len(self.channels):
                 raise ValueError("its stages are of other channels")
+
+    @property
+    def alpha(self) -> float:
+        """Share of readings that may be in alarm."""
+        return self._host.alpha
+
+    @property
+    def warm_up(self) -> int:
+        """Readings of a stream that are not judged, the first ones."""
+        return self._host.config.warm_up
 
     def create_stream(self) -> DetectorStream:
         """Return a stream that has seen nothing; its state is its own."""
@@ -97,6 +113,20 @@ class DetectorModel:
         )
 
 
+def open_model(path: Graph, *, threads: int = 1) -> StreamModel | DetectorModel:
+    """Load whichever of the two a file holds; raises as they do."""
+    texts = InnovationModel(path, threads=threads).session.get_modelmeta().custom_metadata_map
+    kind = DetectorModel if DETECTOR_KEY in texts else StreamModel
+    return kind(path, threads=threads)
+
+
+class Kept(NamedTuple):
+    """What a stream of a detector has left behind: what JSON can hold, and arrays."""
+
+    content: dict[str, Any]
+    arrays: dict[str, NDArray[Any]]
+
+
 class DetectorStream:
     """One sequence of readings and the state it has left behind.
 
@@ -113,12 +143,14 @@ class DetectorStream:
     ----------
     filled : int
         Stamps that were left out before the last reading, and taken as missing ones.
+    last : int
+        The moment of the last reading that told one.
     """
 
     def __init__(self, model: StreamModel, host: AnomalyHost, *, seconds: float | None) -> None:
         self.host, self._contract, self._seconds = host, model.contract, seconds
         self._stream = Stream(model)
-        self._steps, self._last, self._untold = Steps(model.contract), NEVER, 0
+        self._steps, self.last, self._untold = Steps(model.contract), NEVER, 0
         self.filled = 0
         levels = len(model.contract.quantiles)
         self._quantiles: NDArray[Any] = np.full((host.n_channels, levels), np.nan)
@@ -143,21 +175,34 @@ class DetectorStream:
             Where it has another number of channels, is no number, or `time` is not after that of
             the reading before; the state is then as before.
         """
-        values, count = read_reading(reading, self._contract.channels), 0
+        values, moment = read_reading(reading, self._contract.channels), None
         if time is not None:
             zone = self._contract.zone
             told = read_times(time, zone=zone, is_calendar=False)
-            moment = moment_after(told, self._last, zone=zone)
-            count = self._steps.left_out(moment, self._last, self._untold)
-            self._last, self._untold = moment, 0
-        else:
+            moment = moment_after(told, self.last, zone=zone)
+        return self.advance(values, moment)
+
+    def advance(self, values: Sequence[float], moment: int | None) -> Verdict:
+        """Take a reading that was read; its moment, where known, is after that of the one before.
+
+        Parameters
+        ----------
+        values : sequence of float, length channels
+            NaN is missing.
+        moment : int or None
+            The time, in microseconds as `xlstm_ts.streaming.times` has it.
+        """
+        self.filled = 0
+        if moment is None:
             self._untold += 1
-        for _ in range(count):
+        else:
+            self.filled = self._steps.left_out(moment, self.last, self._untold)
+            self.last, self._untold = moment, 0
+        for _ in range(self.filled):
             self._take([math.nan] * len(values))
-        self.filled = count
         return self._take(values)
 
-    def _take(self, values: list[float]) -> Verdict:
+    def _take(self, values: Sequence[float]) -> Verdict:
         innovation = self.host.whitening.step(np.array(values))
         verdict = self.host.judge_one(innovation, self._quantiles)
         output = self._stream.step_columns(innovation.seen, innovation.seen_value, NOTHING_AHEAD)
@@ -183,24 +228,32 @@ class DetectorStream:
         """Close the open event; its level is the new normal."""
         self.host.acknowledge()
 
-    def snapshot(self, path: str | os.PathLike[str], *, offset: Any = None) -> None:
+    def snapshot(self, path: Place, *, offset: Any = None) -> None:
         """Write the state to a file, whole or not at all, as `Stream.snapshot` does."""
+        snapshot = Snapshot(offset, *self.kept())
+        write_snapshot(path, snapshot, contract=self._contract, kind="detector")
+
+    def restore(self, path: Place) -> Any:
+        """Go on from a snapshot, to the bit and with its budget; return its offset."""
+        offset, *kept = read_snapshot(path, contract=self._contract, kind="detector")
+        self.go_on(Kept(*kept))
+        return offset
+
+    def kept(self) -> Kept:
+        """Return all that is needed to go on."""
         arrays = {f"{MODEL}{name}": array for name, array in self._stream.state.items()}
         arrays |= {f"{HOST}{name}": array for name, array in self.host.state_dict().items()}
         arrays["quantiles"] = self._quantiles
-        content = {"alpha": self.host.alpha, "last": self._last, "untold": self._untold}
-        snapshot = Snapshot(offset, content, arrays)
-        write_snapshot(path, snapshot, contract=self._contract, kind="detector")
+        return Kept({"alpha": self.host.alpha, "last": self.last, "untold": self._untold}, arrays)
 
-    def restore(self, path: str | os.PathLike[str]) -> Any:
-        """Go on from a snapshot, to the bit and with its budget; return its offset."""
-        offset, content, arrays = read_snapshot(path, contract=self._contract, kind="detector")
-        host, model = (
-            {name[len(part) :]: array for name, array in arrays.items() if name.startswith(part)}
-            for part in (HOST, MODEL)
-        )
-        self.host.load_state_dict(host)
-        self._stream.state = model
+    def go_on(self, kept: Kept) -> None:
+        """Go on from what `kept` gave, to the bit and with its budget."""
+        content, arrays = kept
+        self.host.load_state_dict(_part(arrays, HOST))
+        self._stream.state = _part(arrays, MODEL)
         self._quantiles, self.host.alpha = arrays["quantiles"], content["alpha"]
-        self._last, self._untold, self.filled = content["last"], content["untold"], 0
-        return offset
+        self.last, self._untold, self.filled = content["last"], content["untold"], 0
+
+
+def _part(arrays: Mapping[str, NDArray[Any]], name: str) -> dict[str, NDArray[Any]]:
+    return {one[len(name) :]: array for one, array in arrays.items() if one.startswith(name)}

@@ -73,6 +73,11 @@ class Served(NamedTuple):
     alerts: list[Alert]
     filled: int = 0
 
+    @property
+    def is_alert(self) -> bool:
+        """Whether there is an alert."""
+        return bool(self.alerts)
+
 
 class Server:
     """The streams of one model, as many as there are keys.
@@ -105,11 +110,7 @@ class Server:
         margin: float | None = None,
         expire_after: timedelta | None = None,
     ) -> None:
-        if expire_after is not None and not is_keyed:
-            raise ValueError(
-                "--expire-after forgets streams by their names, and nothing names them: give a "
-                "--key, or with --mqtt a --topic with + or #."
-            )
+        check_expiry(expire_after, is_keyed=is_keyed)
         self._rule = None if margin is None else BandRule(model.contract, margin=margin)
         self._given = dict(static or {})
         self._statics: dict[Key | None, dict[str, Any]] = {}
@@ -135,7 +136,7 @@ class Server:
             return [self._serve_one(self._streams, reading) for reading in readings]
         return [
             served
-            for together in _each_key_once(readings)
+            for together in each_key_once(readings)
             for served in self._serve_together(self._streams, together)
         ]
 
@@ -190,15 +191,11 @@ class Server:
         for reading in readings:
             if reading.key not in pool:
                 self._statics[reading.key] = {**self._given, **reading.static}
-        first = readings[0].time
-        told: Any = first  # of one time for all, as sensors of one clock have it, one is read
-        if any(one.time != first for one in readings):
-            told = {one.key: one.time for one in readings if one.time is not None}
         outputs = pool.step(
             {one.key: one.values for one in readings},
             covariates=_by_key(readings, "covariates") if self._has_columns else None,
             future=_by_key(readings, "future") if self._has_columns else None,
-            time=told,
+            time=times_by_key(readings),
         )
         self._statics.clear()  # a pool looks them up when a key joins
         if self._rule is not None:
@@ -216,7 +213,24 @@ class Server:
         return Served(reading, output, alerts, filled.stamps)
 
 
-def _each_key_once(readings: Sequence[Reading]) -> Iterator[list[Reading]]:
+def check_expiry(expire_after: timedelta | None, *, is_keyed: bool) -> None:
+    """Refuse to forget streams that have no name."""
+    if expire_after is not None and not is_keyed:
+        raise ValueError(
+            "--expire-after forgets streams by their names, and nothing names them: give a --key, "
+            "or with --mqtt a --topic with + or #."
+        )
+
+
+def times_by_key(readings: Sequence[Reading]) -> Any:
+    """Return times by key, or the one that all tell: of sensors of one clock it is read once."""
+    first = readings[0].time
+    if all(one.time == first for one in readings):
+        return first
+    return {one.key: one.time for one in readings if one.time is not None}
+
+
+def each_key_once(readings: Sequence[Reading]) -> Iterator[list[Reading]]:
     """Cut readings, in their order, wherever a key comes again."""
     together: list[Reading] = []
     keys: set[Key | None] = set()

@@ -1,0 +1,126 @@
+"""A pool of detectors says what single streams would, whoever comes and goes."""
+
+from datetime import timedelta
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from xlstm_ts.anomaly import Verdict
+from xlstm_ts.exceptions import StreamError
+from xlstm_ts.streaming import StreamModel
+from xlstm_ts.streaming.detector_pool import DetectorPool
+from xlstm_ts.streaming.detectors import DetectorModel, open_model
+
+KEYS = ["pump", 7, ("site", 2)]
+
+
+@pytest.fixture(scope="module")
+def model(detector_path: Path) -> DetectorModel:
+    return DetectorModel(detector_path)
+
+
+def assert_same(one: Verdict, other: Verdict) -> None:
+    assert one.score == other.score
+    assert one.status == other.status
+    np.testing.assert_array_equal(one.contributions, other.contributions)
+
+
+def test_a_pool_says_what_single_streams_do(model: DetectorModel, sine: pd.DataFrame) -> None:
+    """Keys come when they come, and leave, and come back as new ones."""
+    rng, readings = np.random.default_rng(0), sine.to_numpy()
+    pool, single = DetectorPool(model), {}
+    for row in range(300):
+        if row == 150:
+            pool.drop(7)
+            single.pop(7)
+            assert 7 not in pool
+        given = {key: readings[row] + place for place, key in enumerate(KEYS) if rng.random() < 0.8}
+        for number in range(20):  # many for a moment: places grow, and are used again
+            if row == 40:
+                given[f"guest {number}"] = readings[row]
+            elif row == 41:
+                pool.drop(f"guest {number}")
+        for key, verdict in pool.step(given).items():
+            if key not in single:
+                single[key] = model.create_stream()
+            assert_same(verdict, single[key].step(given[key]))
+    assert {*pool} == {*KEYS}
+
+
+def test_left_out_stamps_and_times_by_key(model: DetectorModel, sine: pd.DataFrame) -> None:
+    pool, stream = DetectorPool(model), model.create_stream()
+    for row in [*range(120), *range(125, 140)]:
+        given, time = sine.to_numpy()[row], sine.index[row].to_pydatetime()
+        verdict = pool.step({"a": given, "b": given}, time={"a": time, "b": time})["a"]
+        assert_same(verdict, stream.step(given, time=time))
+        assert pool.filled == ({"a": 5, "b": 5} if row == 125 else {})
+    with pytest.raises(StreamError, match=r"Key 'b': .*2024"):
+        pool.step({"c": given, "b": given}, time=time)
+    assert "c" not in pool
+
+
+def test_silent_keys_are_forgotten(model: DetectorModel) -> None:
+    pool = DetectorPool(model, expire_after=2)
+    pool.step({"a": [50, 3], "b": [50, 3]})
+    for _ in range(2):
+        pool.step({"b": [50, 3]})
+        assert [*pool] == ["a", "b"]
+    pool.step({"b": [50, 3]})
+    assert (pool.expired, [*pool]) == (["a"], ["b"])
+    pool = DetectorPool(model, expire_after=timedelta(hours=2))
+    with pytest.raises(StreamError, match="`time` is missing"):
+        pool.step({"a": [50, 3]})
+    for hour in range(3):
+        pool.step({"b": [50, 3], "c": [50, 3]}, time=f"2024-03-01T0{hour}:00")
+    pool.step({"a": [50, 3]}, time="2024-03-01T00:00")
+    pool.step({"b": [50, 3], "c": [50, 3]}, time="2024-03-01T05:00")
+    assert (pool.expired, [*pool]) == (["b", "c", "a"], ["b", "c"])  # b and c began anew
+
+
+def test_a_pool_goes_on_from_a_snapshot(model: DetectorModel, sine: pd.DataFrame) -> None:
+    readings, pool = sine.to_numpy(), DetectorPool(model)
+    for row in range(130):
+        pool.step({"a": readings[row], **({"b": readings[row] + 1} if row > 9 else {})})
+    pool["b"].set_budget(alpha=0.02)
+    file = BytesIO()
+    pool.snapshot(file, offset={"row": 130})
+    file.seek(0)
+    again = DetectorPool(model)
+    again.step({"other": readings[0]})
+    assert again.restore(file) == {"row": 130}
+    assert [*again] == ["a", "b"]
+    assert again["b"].host.alpha == 0.02
+    for row in range(130, 200):
+        given = {"b": readings[row], "a": readings[row] + (row == 150) * 30, "c": readings[row]}
+        verdicts, others = pool.step(given), again.step(given)
+        for key in given:
+            assert_same(verdicts[key], others[key])
+    empty, file = DetectorPool(model), BytesIO()
+    empty.snapshot(file)
+    file.seek(0)
+    again.restore(file)
+    assert len(again) == 0
+
+
+def test_what_cannot_be_used_changes_nothing(model: DetectorModel, tmp_path: Path) -> None:
+    pool = DetectorPool(model)
+    with pytest.raises(StreamError, match=r"Key 'b': .*got shape \(3,\)"):
+        pool.step({"a": [50, 3], "b": [1, 2, 3]})
+    with pytest.raises(StreamError, match=r"A key is a text, an integer or a tuple"):
+        pool.step({"a": [50, 3], 1.5: [50, 3]})
+    assert len(pool) == 0
+    for act in (pool.drop, lambda key: pool[key]):
+        with pytest.raises(StreamError, match="no key 'z'"):
+            act("z")
+    stream = model.create_stream()
+    stream.snapshot(tmp_path / "stream")
+    with pytest.raises(StreamError, match="holds a detector, not a pool of detectors"):
+        pool.restore(tmp_path / "stream")
+
+
+def test_a_file_is_loaded_as_what_it_is(detector_path: Path, graph_path: Path) -> None:
+    assert isinstance(open_model(detector_path), DetectorModel)
+    assert isinstance(open_model(graph_path), StreamModel)
