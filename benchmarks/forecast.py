@@ -3,8 +3,8 @@
 `python benchmarks/forecast.py --dataset ETTh1 --horizon 96`: the splits of the literature, z-score
 by the training part, all test windows of stride one, everything trained in the same run. The
 exported graph then streams the test range with carried state. One thread. Sources of the data:
-`xlstm_ts.datasets.registry`. `--blocks` takes several stacks, the first of which carries the bars;
-"gru" is two blocks with a GRU in them, for comparison.
+`xlstm_ts.datasets.registry`. `--blocks` takes several stacks, the first of which carries the bars:
+"" is no recurrence, and the backbones of `_backbones.py` have as many parameters as "mm".
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import argparse
 import sys
 import tempfile
 import time
-from contextlib import nullcontext
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from _backbones import BACKBONES, STREAMED, stack
 from _data import Array, Split, load
-from _gru import gru_in_place_of_slstm
 from _report import Report
 from numpy.typing import NDArray
 from torch import nn
@@ -33,8 +33,6 @@ from xlstm_ts.panels import TimeSeries
 from xlstm_ts.streaming import StreamModel
 
 CONTEXT, PATCH = 504, 24
-GRU = "gru"
-NAMES = {"": "without blocks", GRU: "GRU"}
 SEASONS = {"ETTh1": 24, "Weather": 144}
 SETTINGS = {
     "ETTh1": {"max_steps": 500},
@@ -59,16 +57,16 @@ BARS = {
 }
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dataset", default="ETTh1", choices=list(SETTINGS))
     parser.add_argument("--horizon", type=int, default=96)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--blocks", nargs="+", default=["mm", ""], help='"" is none, "gru" a GRU')
+    parser.add_argument("--blocks", nargs="+", default=["mm", ""], choices=["", *BACKBONES])
     parser.add_argument("--stateful", action="store_true", help="train from carried states")
     parser.add_argument("--quick", action="store_true", help="150 steps, every 24th test window")
     parser.add_argument("--check", action="store_true", help="exit 1 where a bar is missed")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     split = load(options.dataset)
     origins = split.origins(options.horizon, stride=24 if options.quick else 1)
@@ -111,22 +109,21 @@ def _forecaster(
     bars: tuple[float, float] | None,
 ) -> None:
     settings = SETTINGS[options.dataset] | ({"max_steps": 150} if options.quick else {})
-    forecaster = XLSTMForecaster(
-        options.horizon,
-        quantiles=(0.5,),
-        context_length=CONTEXT,
-        patch_length=PATCH,
-        validation_fraction=split.validation / split.known,
-        blocks="ss" if blocks == GRU else blocks,
-        stateful=options.stateful,
-        random_state=options.seed,
-        device="cpu",
-        **settings,
-    )
-    name = NAMES.get(blocks, f"xLSTM {blocks}")
+    name = f"xLSTM {blocks}" if blocks in STREAMED else blocks or "without blocks"
     start = time.process_time()
-    with gru_in_place_of_slstm() if blocks == GRU else nullcontext():
-        forecaster.fit(pd.DataFrame(split.z, split.index).iloc[: split.known])
+    with stack(blocks) as shape:
+        forecaster = XLSTMForecaster(
+            options.horizon,
+            quantiles=(0.5,),
+            context_length=CONTEXT,
+            patch_length=PATCH,
+            validation_fraction=split.validation / split.known,
+            stateful=options.stateful,
+            random_state=options.seed,
+            device="cpu",
+            **shape,
+            **settings,
+        ).fit(pd.DataFrame(split.z, split.index).iloc[: split.known])
     fit_bar = 120 if bars else None
     report.add(f"{name} fit CPU seconds", time.process_time() - start, most=fit_bar)
     parameters = sum(weight.numel() for weight in forecaster.model_.parameters())
@@ -140,7 +137,7 @@ def _forecaster(
         covariates=forecaster.covariates_.table(whole),
     )[..., 0]
     mse = _errors(report, name, windowed, truth, bars=bars or (None, None))
-    if blocks not in NAMES:
+    if blocks in STREAMED:
         streamed_mse = _errors(
             report, f"{name} streamed", _stream(forecaster, split, origins), truth
         )
