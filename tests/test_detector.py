@@ -223,8 +223,10 @@ def test_what_cannot_be_used_is_refused(
         XLSTMAnomalyDetector().fit(np.zeros((2, 300, 1)))
     with pytest.raises(ValueError, match="needs readings with times"):
         XLSTMAnomalyDetector(alarms_per_day=1).fit(readings.to_numpy())
-    with pytest.raises(SeriesError):
+    with pytest.raises(SeriesError, match="2 channels, the model was trained on 3: load_pct"):
         detector.predict(readings.iloc[:, :2])
+    with pytest.raises(SeriesError, match="step of 30min, the model was trained on one of 15min"):
+        detector.predict(readings.iloc[::2])
     with pytest.raises(StreamError, match="a forecaster and no detector"):
         DetectorModel(graph_path)
     with pytest.raises(StreamError, match="holds a detector"):

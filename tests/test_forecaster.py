@@ -314,7 +314,7 @@ def test_wrong_parameters_are_named(changes: dict[str, object], message: str) ->
 
 def test_other_channels_are_refused() -> None:
     forecaster = small().fit(SERIES["frame"])
-    with pytest.raises(SeriesError, match="1 channels, the forecaster was trained on 2: a, 3"):
+    with pytest.raises(SeriesError, match="1 channels, the model was trained on 2: a, 3"):
         forecaster.predict(ARRAY)
     with pytest.raises(SeriesError, match="rename or reorder"):
         forecaster.predict(SERIES["frame"][[3, "a"]])
@@ -326,7 +326,7 @@ def test_other_channels_are_refused() -> None:
 def test_another_step_is_refused(method: str) -> None:
     forecaster = small().fit(SERIES["series"])
     faster = pd.Series(ARRAY, pd.date_range("2024-06-01", periods=160, freq="5min"))
-    message = r"`y` has a step of 5min, the forecaster was trained on one of h; .*resample\('h'\)"
+    message = r"`y` has a step of 5min, the model was trained on one of h; .*resample\('h'\)"
     with pytest.raises(SeriesError, match=message):
         getattr(forecaster, method)(faster)
     with pytest.raises(SeriesError, match="step of D"):

@@ -128,7 +128,7 @@ FAULTS = {
     ),
     "two steps": (
         pd.concat({"a": pd.Series(1.0, HOURS), "b": pd.Series(1.0, HOURS[::2])}),
-        "`y` series `b` has a step of 2h, the forecaster was trained on one of h",
+        "`y` series `b` has a step of 2h, the model was trained on one of h",
     ),
     "dates as column": (
         pd.DataFrame({"date": HOURS, "load": 1.0}),
@@ -183,7 +183,7 @@ def test_one_step_has_many_names(freq: str, trained: str, step: str) -> None:
 def test_another_step_is_refused(given: pd.Series, trained: pd.Series) -> None:
     known = read_panel(trained)
     step = read_panel(given).step
-    message = f"`y` has a step of {step}, the forecaster was trained on one of {known.step}"
+    message = f"`y` has a step of {step}, the model was trained on one of {known.step}"
     with pytest.raises(SeriesError, match=message):
         read_panel(given, known=known)
 

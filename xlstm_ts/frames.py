@@ -49,7 +49,7 @@ def read_panel(
     long : LongColumns, optional
         Names of the columns of a long frame; by default `unique_id`, `ds`, `y`.
     known : Panel, optional
-        What the forecaster was trained on: `y` must have its channels and its step.
+        What the model was trained on: `y` must have its channels and its step.
     may_be_silent : bool
         Whether a channel may have no reading at all, as in a short piece of a stream.
 
@@ -296,12 +296,12 @@ def _check_finite(frame: pd.DataFrame, *, name: str) -> None:
 def _check_same_channels(panel: Panel, known: Panel, *, name: str) -> None:
     if len(panel.channels) != len(known.channels):
         raise SeriesError(
-            f"`{name}` has {len(panel.channels)} channels, the forecaster was trained on "
+            f"`{name}` has {len(panel.channels)} channels, the model was trained on "
             f"{len(known.channels)}: {', '.join(known.channels)}."
         )
     named = isinstance(panel.like, pd.DataFrame) and isinstance(known.like, pd.DataFrame)
     if named and panel.channels != known.channels:
         raise SeriesError(
-            f"`{name}` has the columns {', '.join(panel.channels)}, the forecaster was trained on "
+            f"`{name}` has the columns {', '.join(panel.channels)}, the model was trained on "
             f"{', '.join(known.channels)}; rename or reorder them."
         )

@@ -294,7 +294,7 @@ def _at_step_of(index: Any, known: pd.Index[Any], *, name: str) -> pd.Index[Any]
             return pd.DatetimeIndex(bare, freq=step)
     step = known.freqstr
     raise SeriesError(
-        f"`{name}` has a step of {index.freqstr}, the forecaster was trained on one of {step}; "
+        f"`{name}` has a step of {index.freqstr}, the model was trained on one of {step}; "
         f"bring it to that: y.resample({step!r}).mean()."
     )
 

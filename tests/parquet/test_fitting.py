@@ -227,7 +227,7 @@ def test_forecasts_need_files_of_the_fit(folder: Path) -> None:
     slow = FRAME[FRAME["unique_id"] != "s001"]
     slow = slow[slow["ds"].dt.hour % 2 == 0]
     slow.to_parquet(folder / "slow", index=False)
-    with pytest.raises(SeriesError, match="a step of 2h, the forecaster was trained on one of h"):
+    with pytest.raises(SeriesError, match="a step of 2h, the model was trained on one of h"):
         predict_parquet(fit(y, max_steps=1), ParquetPanel(folder / "slow"), folder / "out")
     assert not (folder / "out").exists()
 

@@ -149,7 +149,7 @@ def _check_step(forecaster: XLSTMForecaster, index: Index) -> None:
     known, step = forecaster.context_.step, getattr(index.clock.freq, "freqstr", None)
     if known != step:
         raise SeriesError(
-            f"The files have a step of {step or 'one count'}, the forecaster was trained on one of "
+            f"The files have a step of {step or 'one count'}, the model was trained on one of "
             f"{known or 'one count'}; give files of that."
         )
 
