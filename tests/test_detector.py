@@ -77,6 +77,25 @@ def test_events_by_time_with_their_channels(
         detector.explain(3)
 
 
+def test_events_that_were_kept_in_a_file_are_explained(
+    detector: XLSTMAnomalyDetector, readings: pd.DataFrame, tmp_path: Path
+) -> None:
+    later = readings.iloc[1200:].copy()
+    later.iloc[300, 0] = np.nan  # where the peak is
+    events = detector.detect_events(later)
+    events.to_csv(tmp_path / "events.csv", index=False)
+    kept = pd.read_csv(tmp_path / "events.csv", parse_dates=["start", "end", "peak"])
+    row = int(np.flatnonzero(events["peak"] == later.index[300])[0])
+    event, right = events.iloc[row], detector.explain(events.iloc[row])
+    assert np.isnan(right.loc["load_pct", "reading"])
+    assert kept["peak"].tolist() == events["peak"].tolist()
+    for same in (kept.iloc[row], event.to_dict(), next(events[row : row + 1].itertuples())):
+        pd.testing.assert_frame_equal(detector.explain(same), right)
+    for other in (later.iloc[0], {"details": "{'share': {}}"}, {"details": "none ("}, events):
+        with pytest.raises(ValueError, match="with its `details`"):
+            detector.explain(other)
+
+
 def test_a_stuck_sensor_is_explained_by_its_own_readings(
     detector: XLSTMAnomalyDetector, readings: pd.DataFrame
 ) -> None:

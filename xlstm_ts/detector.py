@@ -312,7 +312,7 @@ class XLSTMAnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         Parameters
         ----------
         event : row of `detect_events`
-            As `events.iloc[0]` or `next(events.itertuples())` gives it.
+            As `events.iloc[0]` or `next(events.itertuples())` gives it, also from a CSV file.
 
         Returns
         -------

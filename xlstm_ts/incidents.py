@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import ast
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from xlstm_ts.anomaly.verdicts import Trace
 from xlstm_ts.panels import TimeSeries
 
 COLUMNS = ("start", "end", "peak", "kind", "score", "is_open", "channels", "details")
+SHOWN = ("share", "reading", "expected", "z")  # in `details`
 MATTERS = 0.8  # of all shares, that the channels named together have
 
 
@@ -25,15 +28,22 @@ def events_frame(trace: Trace, series: TimeSeries, *, channels: Sequence[str]) -
 def explanation(event: Any) -> pd.DataFrame:
     """Return shares, readings and expectations of a row of `events_frame`, the most first.
 
+    The row may also come as a mapping, or from a CSV file, in which its `details` are text.
+
     Raises
     ------
     ValueError
         Where it is no such row.
     """
-    details = getattr(event, "details", None)
-    if not isinstance(details, dict):
-        raise ValueError("`event` must be a row of `detect_events`, as `events.iloc[0]`.")
-    frame = pd.DataFrame(details).rename_axis("channel")
+    is_mapping = isinstance(event, Mapping)
+    details = event.get("details") if is_mapping else getattr(event, "details", None)
+    if isinstance(details, str):
+        details = _from_text(details)
+    if not (isinstance(details, dict) and set(details) == set(SHOWN)):
+        raise ValueError(
+            "`event` must be a row of `detect_events` with its `details`, as `events.iloc[0]`."
+        )
+    frame = pd.DataFrame(details, columns=list(SHOWN), dtype=float).rename_axis("channel")
     return frame.sort_values("share", ascending=False, kind="stable")
 
 
@@ -46,20 +56,26 @@ def rows_of(X: Any, series: TimeSeries) -> Any:
     return series.index.get_indexer(times)
 
 
+def _from_text(details: str) -> Any:
+    """Return what a CSV file holds as text; None where that is something else."""
+    # A missing reading is `nan` in the text of a mapping, which is no literal.
+    text = re.sub(r"(?<=: )nan(?=[,}])", "None", details)
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return None
+
+
 def _row(
     event: Event, trace: Trace, series: TimeSeries, channels: Sequence[str]
 ) -> tuple[Any, ...]:
     at, index = event.peak_at, series.index
     # A sensor that is stuck has no peak of its own: another error may have one meanwhile.
     shown = event.end if event.kind == "stuck" else at
-    columns = {
-        "share": event.shares,
-        "reading": series.values[shown],
-        "expected": trace.expected[shown],
-        "z": trace.z[shown],
-    }
+    columns = (event.shares, series.values[shown], trace.expected[shown], trace.z[shown])
     details = {
-        name: dict(zip(channels, values.tolist(), strict=True)) for name, values in columns.items()
+        name: dict(zip(channels, values.tolist(), strict=True))
+        for name, values in zip(SHOWN, columns, strict=True)
     }
     return (
         index[event.start], index[event.end], index[at], event.kind, event.peak, event.is_open,
