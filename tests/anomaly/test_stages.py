@@ -330,6 +330,10 @@ def test_budgets() -> None:
         find_alpha(alarms_per_day=1)
     with pytest.raises(ValueError, match="at most 50, got 90"):
         find_alpha(alarms_per_day=90, seconds=864)
+    with pytest.raises(ValueError, match="`alpha` must be a number, got 'auto'"):
+        find_alpha(alpha="auto")  # that is for `contamination`
+    with pytest.raises(ValueError, match="must be 'auto' or a share of readings, got 'best'"):
+        find_alpha(contamination="best")
     for bad in ({"alpha": 0}, {"contamination": 0.6}):
         with pytest.raises(ValueError, match="must be a share"):
             find_alpha(**bad)

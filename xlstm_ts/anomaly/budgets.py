@@ -45,9 +45,11 @@ def find_alpha(
             f"Give one budget, `alarms_per_day`, `alpha` or `contamination`; got {got}."
         )
     ((name, value),) = named.items()
-    if value == "auto":
+    if name == "contamination" and value == "auto":
         a_day = 0.0 if seconds is None else seconds / A_DAY
         return max(USUAL, min(a_day, LAXEST_BY_ITSELF))
+    if name == "contamination" and isinstance(value, str):
+        raise ValueError(f"`contamination` must be 'auto' or a share of readings, got {value!r}.")
     share = check_real(name, value)
     if name == "alarms_per_day":
         if seconds is None:
