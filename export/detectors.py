@@ -50,8 +50,15 @@ def export_detector(detector: XLSTMAnomalyDetector, path: str | os.PathLike[str]
     ------
     ExportError
         Where the detector has no model, or graph and model differ.
+    TypeError
+        Where it is another estimator.
     """
     check_is_fitted(detector)
+    if not hasattr(detector, "host_"):
+        raise TypeError(
+            f"export_detector takes an XLSTMAnomalyDetector, got {type(detector).__name__}; a "
+            "forecaster goes to `export_onnx`."
+        )
     if detector.forecaster_ is None:
         raise ExportError(
             "A detector with `use_model=False` has no graph to export; keep it with `save`."

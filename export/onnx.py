@@ -90,7 +90,7 @@ def export_onnx(
     if not isinstance(forecaster, Prediction):
         raise TypeError(
             f"export_onnx takes an XLSTMForecaster, got {type(forecaster).__name__}; of the sktime "
-            "adapter give its `forecaster_`."
+            "adapter give its `forecaster_`, and a detector to `export_detector`."
         )
     check_is_fitted(forecaster)
     check_weights(weights)

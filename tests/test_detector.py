@@ -15,6 +15,7 @@ from xlstm_ts.anomaly import Verdict
 from xlstm_ts.datasets.synthetic import make_sensor_stream
 from xlstm_ts.exceptions import ExportError, SeriesError, SeriesWarning, StreamError
 from xlstm_ts.export.detectors import export_detector
+from xlstm_ts.export.onnx import export_onnx
 from xlstm_ts.streaming import StreamModel
 from xlstm_ts.streaming.detectors import DetectorModel
 
@@ -189,7 +190,7 @@ def test_stamps_that_are_left_out_are_missing_readings(
         if is_there:
             assert told.step(reading, time=str(time)).score == right.score
             assert told.filled == {121: 1, 203: 3}.get(later.index.get_loc(time), 0)
-    with pytest.raises(StreamError, match="which is not after"):
+    with pytest.raises(StreamError, match=r"which is not after .*or begin a new stream\."):
         told.step(later.iloc[0], time=later.index[0])
     told.snapshot(tmp_path / "state")
     again = DetectorModel(path).create_stream()
@@ -246,6 +247,10 @@ def test_what_cannot_be_used_is_refused(
         detector.predict(readings.iloc[:, :2])
     with pytest.raises(SeriesError, match="step of 30min, the model was trained on one of 15min"):
         detector.predict(readings.iloc[::2])
+    with pytest.raises(TypeError, match="and a detector to `export_detector`"):
+        export_onnx(detector, path)
+    with pytest.raises(TypeError, match="got XLSTMForecaster; a forecaster goes to `export_onnx`"):
+        export_detector(detector.forecaster_, path)
     with pytest.raises(StreamError, match="a forecaster and no detector"):
         DetectorModel(graph_path)
     with pytest.raises(StreamError, match="holds a detector"):

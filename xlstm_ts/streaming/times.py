@@ -84,8 +84,8 @@ def moment_after(told: Told, last: int, *, zone: str | None) -> int:
             return moment
     raise StreamError(
         f"`time` is {_clock(told.moments[-1], zone)}, which is not after {_clock(last, zone)}, the "
-        "time of the reading before: give each reading once, in the order of time, or reset the "
-        "stream first."
+        "time of the reading before: give each reading once, in the order of time, or begin a "
+        "new stream."
     )
 
 
