@@ -220,6 +220,16 @@ def test_a_file_keeps_everything(
         XLSTMAnomalyDetector.load(tmp_path / "forecaster")
 
 
+def test_a_sensor_that_stands_still_is_no_news_until_it_moves() -> None:
+    still = pd.Series(np.full(1500, 37.3))
+    detector = XLSTMAnomalyDetector(max_steps=5, random_state=0).fit(still)
+    assert detector.detect_events(still).empty
+    assert (detector.predict(still) == 1).all()
+    moved = still.copy()
+    moved.iloc[800:803] += 1
+    assert detector.detect_events(moved)["start"].tolist() == [800]
+
+
 def test_without_a_model(readings: pd.DataFrame, tmp_path: Path) -> None:
     alone = XLSTMAnomalyDetector(use_model=False).fit(readings.iloc[:1200])
     later = readings.iloc[1200:]

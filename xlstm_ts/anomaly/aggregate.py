@@ -11,6 +11,9 @@ from xlstm_ts.anomaly.evidence import Views
 from xlstm_ts.anomaly.stages import Mask, Stage, is_there
 
 MOST = 1e6  # of an error: beyond anything rare, so that no two of the rarest tie
+# A mean square, errors of a tenth of what is usual: where channels stand still a model's own rounding is
+# all there is below it, and the rarest rounding is no news.
+LEAST = 1e-2
 # Means of squares and of log(1 + |error|) where errors are normal.
 SQUARE, LOGARITHM = 1.0, 0.5
 NAMES = ("point", "range", "level", "recent", "relation")
@@ -75,5 +78,6 @@ class Aggregate(Stage):
                 return [math.nan] * len(NAMES)
         channels = errors.shape[1]
         self.running += self.share * (float(lately.sum()) / channels - self.running)
-        point, level, recent, relation = (squares.sum(1) / channels).tolist()
+        means = np.maximum(squares.sum(1) / channels, LEAST)  # NaN stays
+        point, level, recent, relation = means.tolist()
         return [point, self.running, level, recent, relation]
