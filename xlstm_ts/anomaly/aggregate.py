@@ -11,8 +11,8 @@ from xlstm_ts.anomaly.evidence import Views
 from xlstm_ts.anomaly.stages import Mask, Stage, is_there
 
 MOST = 1e6  # of an error: beyond anything rare, so that no two of the rarest tie
-# A mean square, errors of a tenth of what is usual: where channels stand still a model's own rounding is
-# all there is below it, and the rarest rounding is no news.
+# A mean square, errors of a tenth of what is usual: below it is all the rounding of a model has to
+# say of channels that stand still, and the rarest rounding is no news.
 LEAST = 1e-2
 # Means of squares and of log(1 + |error|) where errors are normal.
 SQUARE, LOGARITHM = 1.0, 0.5
