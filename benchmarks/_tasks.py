@@ -87,7 +87,7 @@ TASKS = {
     "parity": Task(
         parity, 2, 2, lambda: int(torch.randint(2, LONGEST + 1, ())), judged=256, steps=600
     ),
-    "recall": Task(recall, KEYS + VALUES, VALUES, lambda: 16, judged=16, steps=1500),
+    "recall": Task(recall, KEYS + VALUES, VALUES, lambda: int(torch.randint(1, 17, ())), judged=16, steps=1500),
     "nearest": Task(nearest, 5, 1, lambda: 64, judged=64, steps=1500),
 }
 
