@@ -245,6 +245,20 @@ def test_channels_that_stand_still_are_no_news_where_they_go_missing() -> None:
     assert not trace.events
 
 
+def test_a_switch_does_not_drown_the_others() -> None:
+    readings = clean(4000, channels=2, seed=14)
+    readings[:, 1] = np.arange(4000) % 100 < 40
+    trace = AnomalyHost(HostConfig(), alpha=1e-4).fit(readings[:2000]).fresh().run(readings[2000:])
+    jumps = np.abs(trace.z[200:, 1]) > 100
+    assert jumps.any()
+    assert (trace.scores[200:][jumps] < 4).all()
+    readings[3051, 0] += 12 * SPREAD
+    host = AnomalyHost(HostConfig(), alpha=1e-4).fit(readings[:2000])
+    trace = host.fresh().run(readings[2000:])
+    assert trace.point_scores[1051] >= 4
+    assert trace.contributions[1051].argmax() == 0
+
+
 def test_a_fresh_stream_knows_nothing_of_the_end_of_training() -> None:
     readings = clean(1000, seed=13)
     host = AnomalyHost(HostConfig()).fit(readings)

@@ -74,12 +74,13 @@ def test_targets_of_the_tasks():
     bits = parity(9)
     assert bits.targets[:, -1].tolist() == [row[:, 1].sum() % 2 for row in bits.inputs]
     asked = recall(5)
-    for tokens, targets, counts in zip(
-        asked.inputs.argmax(2), asked.targets, asked.counts, strict=True
-    ):
-        pairs = dict(tokens[:10].unflatten(0, (5, 2)).tolist())
+    for tokens, targets, counts in zip(*asked, strict=True):
+        keys, values = tokens[:, :KEYS].argmax(1), tokens[:, KEYS:].argmax(1)
+        assert counts.tolist() == [False] * 5 + [True] * 5
+        assert not tokens[5:, KEYS:].any()
+        pairs = dict(zip(keys[:5].tolist(), values[:5].tolist(), strict=True))
         assert len(pairs) == 5
-        assert [pairs[key] - KEYS for key in tokens[counts].tolist()] == targets[counts].tolist()
+        assert [pairs[key] for key in keys[5:].tolist()] == targets[5:].tolist()
     seen = nearest(6)
     for tokens, targets in zip(seen.inputs, seen.targets, strict=True):
         distances = (tokens[:, :2] - tokens[:, 2:4]).norm(dim=1)

@@ -14,6 +14,8 @@ MOST = 1e6  # of an error: beyond anything rare, so that no two of the rarest ti
 # A mean square, errors of a tenth of what is usual: below it is all the rounding of a model has to
 # say of channels that stand still, and the rarest rounding is no news.
 LEAST = 1e-2
+# What a channel may be off in a fiftieth of training and still count as it is.
+FAR, SHARE = 10.0, 0.02
 # Means of squares and of log(1 + |error|) where errors are normal.
 SQUARE, LOGARITHM = 1.0, 0.5
 NAMES = ("point", "range", "level", "recent", "relation")
@@ -37,24 +39,30 @@ class Aggregate(Stage):
     ----------
     running : float
         The running mean.
+    regular : ndarray of float64, shape (views, C)
+        What the errors of a channel are divided by: 1, or more where it regularly goes far off, as
+        a switch does; else the others would not be heard beside it.
     square, logarithm : ndarray of float64, shape (views, C) and (C,)
         What a missing channel counts, at most that of normal errors: one that stands still has
         none, and must not look like news where it is missing.
     """
 
-    STATE = ("running", "square", "logarithm")
+    STATE = ("running", "regular", "square", "logarithm")
 
     def __init__(self, n_channels: int, *, span: float) -> None:
         self.share = 2 / (span + 1)
         self.running = LOGARITHM
+        self.regular = np.ones((len(Views._fields), n_channels))
         self.square = np.full((len(Views._fields), n_channels), SQUARE)
         self.logarithm = np.full(n_channels, LOGARITHM)
 
     def fit(self, views: Sequence[Views]) -> None:
-        """Learn what a missing channel counts from the views of normal operation."""
+        """Learn from the views of normal operation how much each channel counts, missing or not."""
         errors = np.minimum(np.abs(np.array(views)), MOST)
         known = is_there(errors)
         count, errors = known.sum(0), np.where(known, errors, 0.0)
+        self.regular = np.maximum(np.quantile(errors, 1 - SHARE, axis=0) / FAR, 1.0)
+        errors = errors / self.regular
         # No more than of normal errors: a mean of few large ones would be news.
         square = np.minimum((errors**2).sum(0) / np.maximum(count, 1), SQUARE)
         logarithm = np.minimum(np.log1p(errors[:, 0]).sum(0) / np.maximum(count[0], 1), LOGARITHM)
@@ -62,8 +70,12 @@ class Aggregate(Stage):
         self.logarithm = np.where(count[0] > 0, logarithm, LOGARITHM)
         self.running = LOGARITHM
 
+    def weigh(self, views: Views) -> Views:
+        """Return errors as they count."""
+        return Views(*(np.array(views) / self.regular))
+
     def step(self, views: Views) -> list[float]:
-        """Return raw scores in the order of `NAMES`; NaN where there is no evidence."""
+        """Return raw scores of what `weigh` gave, in the order of `NAMES`; NaN is no evidence."""
         errors = np.array(views)
         squares = np.minimum(errors * errors, MOST**2)
         lately = np.log1p(np.minimum(np.abs(errors[0]), MOST))

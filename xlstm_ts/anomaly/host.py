@@ -196,7 +196,7 @@ class AnomalyHost(Stage):
         rows = zip(innovations, _rows(quantiles, len(innovations)), strict=True)
         views = [self._views(*row) for row in rows]
         self.aggregate.fit(views)
-        return np.array([self.aggregate.step(one) for one in views])
+        return np.array([self.aggregate.step(self.aggregate.weigh(one)) for one in views])
 
     def _views(self, innovation: Innovation, quantiles: Floats | None) -> Views:
         level = np.where(self.slow.is_held, innovation.value - self.slow.reference, np.nan)
@@ -239,11 +239,12 @@ class AnomalyHost(Stage):
         """Judge one innovation by the forecast of it, `(C, Q)`."""
         settled = self._settle(innovation)
         views = self.last = self._views(innovation, quantiles).only(settled)
-        raw = self.aggregate.step(views)
+        weighed = self.aggregate.weigh(views)
+        raw = self.aggregate.step(weighed)
         surprises = self.comparison.step(raw)
         largest = max(surprises)
         score = self.joint.step(math.nan if math.isnan(raw[0]) else largest)
-        blamed = views[VIEW_OF[surprises.index(largest)]]
+        blamed = weighed[VIEW_OF[surprises.index(largest)]]
         slow = np.where(settled & innovation.there, self.slow.step(innovation.value), 0.0)
         stuck = self.stuck.step(innovation.value) & settled
         threshold = -math.log10(self.alpha)
