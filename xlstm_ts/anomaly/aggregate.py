@@ -61,7 +61,8 @@ class Aggregate(Stage):
         errors = np.minimum(np.abs(np.array(views)), MOST)
         known = is_there(errors)
         count, errors = known.sum(0), np.where(known, errors, 0.0)
-        self.regular = np.maximum(np.quantile(errors, 1 - SHARE, axis=0) / FAR, 1.0)
+        seen = np.where(known | (count == 0), errors, np.nan)
+        self.regular = np.maximum(np.nanquantile(seen, 1 - SHARE, axis=0) / FAR, 1.0)
         errors = errors / self.regular
         # No more than of normal errors: a mean of few large ones would be news.
         square = np.minimum((errors**2).sum(0) / np.maximum(count, 1), SQUARE)
