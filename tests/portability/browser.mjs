@@ -47,17 +47,20 @@ try {
       await page.getByRole("button", { name: "Start" }).click();
       await page.getByRole("button", { name: "Again" }).waitFor({ timeout: 120000 });
       result.status = await page.getByRole("status").textContent();
-      await page.getByText("The forecast in numbers").click();
+      await page.getByText("In numbers").click();
       for (const channel of await page.getByLabel("Channel").locator("option").allTextContents()) {
         await page.getByLabel("Channel").selectOption(channel);
-        result.forecast[channel] = await page.locator("tbody tr").evaluateAll((rows) =>
-          rows.map((row) => [...row.querySelectorAll("td")].map((cell) => Number(cell.title))));
+        const rows = await page.locator("tbody tr").evaluateAll((rows) =>
+          rows.map((row) => [...row.querySelectorAll("td")].map((cell) => cell.title)));
+        result.forecast[channel] = rows.map((row) => row.map(Number));
+        result.rows = rows;
       }
       result.labels = await page.locator("#chart text").allTextContents();
       result.caption = await page.locator("figcaption").textContent();
       result.score = await page.locator("#score").isVisible();
       result.drawn = await page.locator("#chart path").evaluateAll((paths) =>
         paths.map((path) => [path.getAttribute("class"), path.getTotalLength()]));
+      result.shaded = await page.locator("#score .event").count();
     }
     if (pictures) await page.screenshot({ path: join(pictures, `page${number}.png`), fullPage: true });
     results.push(result);

@@ -1,6 +1,7 @@
 """The examples in C, Node and a browser forecast what onnxruntime in Python does."""
 
 import csv
+import gzip
 import json
 import os
 import shutil
@@ -9,10 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
+import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
 from tests.portability.conftest import STEPS, TOLERANCE, Exported, with_score
+from xlstm_ts.streaming.detectors import DetectorModel
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
@@ -144,3 +147,48 @@ def test_browser(exported: Exported, tmp_path: Path) -> None:
     assert "a.txt is not an ONNX file" in refused[1]["error"]
     for shown in (plain, judged, *refused):
         assert (shown["foreign"], shown["sent"], shown["problems"]) == ([], [], [])
+
+
+def test_stages_of_a_detector_give_the_golden_vectors() -> None:
+    if NODE is None:
+        pytest.skip("no Node: install node 20 or later")
+    path = ROOT / "tests" / "anomaly" / "golden.json.gz"
+    done = run(NODE, Path(__file__).with_name("golden.mjs"), path)
+    assert done.returncode == 0, done.stderr
+    given, golden = json.loads(done.stdout), json.loads(gzip.decompress(path.read_bytes()))
+    for name in ("scores", "range_scores", "slow_scores"):
+        assert np.abs(np.subtract(given[name], golden[name])).max() < 1e-6, name
+    assert given["statuses"] == golden["statuses"]
+    assert given["events"] == golden["events"]
+
+
+def test_browser_watches_with_a_detector(
+    detector_path: Path, sine: pd.DataFrame, tmp_path: Path
+) -> None:
+    for package in ("onnxruntime-web", "playwright-core"):
+        need_package(package)
+    if CHROMIUM is None:
+        pytest.skip("no Chromium: install Debian's chromium-headless-shell, or name it in CHROMIUM")
+    readings = sine.round(3)
+    readings.iloc[500:505, 0] += 60
+    table = tmp_path / "readings.csv"
+    readings.to_csv(table)
+    stream = DetectorModel(detector_path).create_stream()
+    verdicts = [stream.step(reading) for reading in readings.to_numpy()]
+    events = {one.event.number: one.event for one in verdicts if one.event is not None}
+    done = run(
+        NODE, Path(__file__).with_name("browser.mjs"), CHROMIUM,
+        json.dumps([[str(detector_path), str(table)]]), os.environ.get("XLSTM_TS_PICTURES", ""),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (shown,) = json.loads(done.stdout)
+    assert (shown["error"], shown["foreign"], shown["sent"], shown["problems"]) == ("", [], [], [])
+    rows = [(int(row[0]) - 1, int(row[1]) - 1, row[2], float(row[3])) for row in shown["rows"]]
+    assert len(rows) == len(events) > 0
+    for (start, end, kind, peak), event in zip(rows, events.values(), strict=True):
+        assert (start, end, kind) == (event.start, event.end, event.kind.replace("_", " "))
+        assert peak == pytest.approx(event.peak, abs=1e-3)
+    score = float(shown["caption"].split("Score ")[1].split(",")[0])
+    assert score == pytest.approx(verdicts[-1].score, abs=2e-3)
+    assert (shown["score"], shown["shaded"] > 0) == (True, True)
+    assert {name for name, length in shown["drawn"] if length > 50} == {"band", "seen"}
