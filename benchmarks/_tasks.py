@@ -88,7 +88,7 @@ def nearest(length: int) -> Examples:
 TASKS = {
     "parity": Task(parity, 2, 2, trained=(2, 40), judged=256, steps=800, learning_rate=1e-2),
     "recall": Task(recall, KEYS + VALUES, VALUES, trained=(1, 32), judged=32, steps=1500),
-    "nearest": Task(nearest, 5, 1, trained=(64, 64), judged=64, steps=1500, learning_rate=1e-2),
+    "nearest": Task(nearest, 5, 1, trained=(64, 64), judged=64, steps=700, learning_rate=1e-2),
 }
 
 
