@@ -316,6 +316,11 @@ def test_a_picture_of_it(detector: XLSTMAnomalyDetector, readings: pd.DataFrame)
         AnomalyDisplay.from_estimator(detector, readings, channel="none")
 
 
+def test_a_picture_of_no_detector_is_refused(fitted: XLSTMForecaster, sine: pd.DataFrame) -> None:
+    with pytest.raises(TypeError, match="got XLSTMForecaster; a forecaster goes to"):
+        AnomalyDisplay.from_estimator(fitted, sine)
+
+
 def test_each_row_has_its_score_where_stamps_are_left_out(
     detector: XLSTMAnomalyDetector, readings: pd.DataFrame
 ) -> None:

@@ -94,7 +94,14 @@ class AnomalyDisplay(Display):
             Where matplotlib is not installed.
         ValueError
             Where there is no such channel, or `ax` is not three Axes.
+        TypeError
+            Where the estimator is no detector.
         """
+        if not hasattr(estimator, "judged"):
+            raise TypeError(
+                f"AnomalyDisplay takes an XLSTMAnomalyDetector, got {type(estimator).__name__}; a "
+                "forecaster goes to `ForecastDisplay`."
+            )
         readings, trace = estimator.judged(X)
         return cls(readings=readings, trace=trace, alpha=estimator.alpha_, channel=channel).plot(ax)
 
