@@ -2,7 +2,7 @@
 
 For ports to other languages: `golden.json.gz` holds a fitted host (`xlstm_ts.anomaly.records`),
 10,000 readings of two channels with gaps and faults, forecasts of their innovations as a model
-would give them, and what comes out: scores, statuses and events.
+would give them, and what comes out: scores, contributions, statuses and events.
 """
 
 import gzip
@@ -72,6 +72,7 @@ def main() -> None:
         "scores": [round(one.score, 7) for one in verdicts],
         "range_scores": [round(one.range_score, 7) for one in verdicts],
         "slow_scores": [round(one.slow_score, 7) for one in verdicts],
+        "contributions": [one.contributions.round(6).tolist() for one in verdicts],
         "statuses": [one.status for one in verdicts],
         "events": events,
     }

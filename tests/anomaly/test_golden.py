@@ -21,6 +21,8 @@ def test_golden_vectors() -> None:
     for name in ("score", "range_score", "slow_score"):
         given = np.array([getattr(verdict, name) for verdict in verdicts])
         assert np.abs(given - golden[f"{name}s"]).max() < 1e-6, name
+    contributions = np.array([verdict.contributions for verdict in verdicts])
+    assert np.abs(contributions - golden["contributions"]).max() < 1e-6
     assert [verdict.status for verdict in verdicts] == golden["statuses"]
     events = {one.event.number: one.event for one in verdicts if one.event is not None}
     assert [

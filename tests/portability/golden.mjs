@@ -13,6 +13,7 @@ process.stdout.write(JSON.stringify({
   scores: verdicts.map(({ score }) => score),
   range_scores: verdicts.map(({ surprises }) => surprises[1]),
   slow_scores: verdicts.map(({ slowScore }) => slowScore),
+  contributions: verdicts.map(({ contributions }) => contributions),
   statuses: verdicts.map(({ status }) => status),
   events: [...events.values()].map((one) =>
     [one.start, one.end, one.peakAt, one.kind, one.shares.map((x) => Number(x.toFixed(6))), one.isOpen]),

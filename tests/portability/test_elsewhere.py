@@ -156,7 +156,7 @@ def test_stages_of_a_detector_give_the_golden_vectors() -> None:
     done = run(NODE, Path(__file__).with_name("golden.mjs"), path)
     assert done.returncode == 0, done.stderr
     given, golden = json.loads(done.stdout), json.loads(gzip.decompress(path.read_bytes()))
-    for name in ("scores", "range_scores", "slow_scores"):
+    for name in ("scores", "range_scores", "slow_scores", "contributions"):
         assert np.abs(np.subtract(given[name], golden[name])).max() < 1e-6, name
     assert given["statuses"] == golden["statuses"]
     assert given["events"] == golden["events"]
