@@ -36,7 +36,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=200, help="steps of each training")
     options = parser.parse_args()
-    print(compare(fetch_ett("ETTh1")[:HOURS], steps=options.steps).round(3))
+    table = compare(fetch_ett("ETTh1")[:HOURS], steps=options.steps)
+    print(table.round(3).to_string())
 
 
 if __name__ == "__main__":

@@ -81,7 +81,10 @@ def main() -> None:
     parser.add_argument("url", help="of the broker, such as mqtt://localhost")
     parser.add_argument("--steps", type=int, default=100, help="steps of the training")
     options = parser.parse_args()
-    answers = watch(options.url, steps=options.steps)
+    try:
+        answers = watch(options.url, steps=options.steps)
+    except ConnectionRefusedError as err:
+        raise SystemExit(f"No broker answers at {options.url}: start one first.") from err
     print(f"{len(answers)} readings served")
     for answer in answers:
         for alert in answer.get("alerts") or []:  # type: ignore[attr-defined]

@@ -186,7 +186,7 @@ FAULTS = {
     "a time twice": (pd.concat([X, X[-8:]]), "has the time 2024-04-0.* more than once"),
     "infinite": (X.assign(promo=np.inf), "'promo' is inf at position 0"),
     "beyond float32": (X.assign(promo=-1e39), r"'promo' is -1e\+39 at position 0"),
-    "text": (X.assign(promo="yes"), "'promo' has dtype .*not real numbers"),
+    "text": (X.assign(promo="yes"), r"'promo' has dtype .*not real numbers.*X.pop\('promo'\)"),
     "empty": (X[:0], "`X` has no rows"),
     "by series": (XS, "not of one series, as `y` is"),
     "four axes": (np.zeros((1, 1, 1, 1)), "must be .* reshape"),

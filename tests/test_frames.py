@@ -61,6 +61,10 @@ FAULTS = {
     "empty": (np.empty(0), "no readings"),
     "four axes": (np.zeros((2, 2, 2, 2)), r"shape \(2, 2, 2, 2\); reshape"),
     "text": (pd.Series(["1", "2"], name="load"), "'load' has dtype .*to_numeric"),
+    "names of series": (
+        pd.DataFrame({"shop": ["a", "a"], "sold": [1, 2]}),
+        r"y.pop\('shop'\)\); .*name .*id_column, time_column and target_column",
+    ),
     "complex": (np.array([1j, 2]), "dtype complex128"),
     "infinite": (pd.DataFrame({"a": [1, 2], "b": [1, np.inf]}), "'b' is inf at position 1"),
     "beyond float32": (

@@ -24,11 +24,11 @@ def for_kind_of_index(index: pd.Index[Any]) -> str:
     return f"use y.index = pandas.to_datetime(y.index) if it holds times, or {COUNT}"
 
 
-def for_kind_of_column(column: pd.Series[Any]) -> str:
-    """Return what to do with a column that holds no real numbers."""
+def for_kind_of_column(column: pd.Series[Any], *, of: str) -> str:
+    """Return what to do with a column, of `y` or `X`, that holds no real numbers."""
     name = column.name
     if column.dtype.kind == "M":
-        return f"if it is the time of the readings use y.set_index({name!r}), else drop it"
+        return f"if it is the time of the readings use {of}.set_index({name!r}), else drop it"
     if column.dtype.kind == "m":
         return "convert it with .dt.total_seconds() or drop it"
     if column.dtype.kind == "c":
@@ -36,7 +36,8 @@ def for_kind_of_column(column: pd.Series[Any]) -> str:
     if pd.api.types.is_string_dtype(column.dtype):
         return (
             "convert it with pandas.to_numeric or drop it; if it is the time of the readings use "
-            f"y.index = pandas.to_datetime(y.pop({name!r}))"
+            f"{of}.index = pandas.to_datetime({of}.pop({name!r})); if it names the series, "
+            "name it and the others: id_column, time_column and target_column of XLSTMForecaster"
         )
     return "convert it with pandas.to_numeric or drop it"
 

@@ -208,7 +208,7 @@ def _by_key(y: pd.DataFrame, columns: LongColumns, *, name: str) -> pd.DataFrame
     if time.dtype.kind not in "Mui" and not isinstance(time.dtype, pd.PeriodDtype):
         raise SeriesError(
             f"`{name}` column {columns.time!r} has dtype {time.dtype}, not times or integers; use "
-            f"y[{columns.time!r}] = pandas.to_datetime(y[{columns.time!r}])."
+            f"{name}[{columns.time!r}] = pandas.to_datetime({name}[{columns.time!r}])."
         )
     return y.set_index([columns.id, columns.time])
 
@@ -228,7 +228,7 @@ def _read_channel(column: pd.Series[Any], *, name: str) -> Floats:
     if column.dtype.kind not in NUMBERS:
         raise SeriesError(
             f"`{name}` column {str(column.name)!r} has dtype {column.dtype}, not real numbers; "
-            f"{advice.for_kind_of_column(column)}."
+            f"{advice.for_kind_of_column(column, of=name)}."
         )
     return column.to_numpy(dtype=np.float64, na_value=np.nan)
 

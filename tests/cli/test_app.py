@@ -197,6 +197,7 @@ def test_what_inspect_shows_can_be_fed(
         (["predict", "{model}", "--coverage", "2"], "--coverage must be"),
         (["inspect", "nowhere.onnx"], "There is no step graph 'nowhere.onnx'"),
         (["inspect", "{csv}"], "is not a step graph of xlstm-ts"),
+        (["stream", "{model}", "{csv}"], "export MODEL -o model.onnx"),
         (["stream", "{graph}", "nowhere.jsonl"], "nowhere.jsonl"),
         (["stream", "{graph}", "{csv}", "--key", "id"], "lacks id; it has time, a, b"),
         (["stream", "{graph}", "{csv}", "--snapshot-every", "0"], "--snapshot-every must be at"),

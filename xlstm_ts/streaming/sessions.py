@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
+from zipfile import is_zipfile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,10 @@ except ImportError as err:
 Array = NDArray[np.float32]
 Graph = str | os.PathLike[str] | bytes
 CPU = "CPUExecutionProvider"
+SAVED = (
+    "it looks like what `save` writes; export_onnx or export_detector writes the graph, "
+    "or `xlstm-ts export MODEL -o model.onnx`."
+)
 MOST_ROWS = 100_000  # of a state, a row for each channel or patch
 # Where a provider keeps what it works on; all others read the memory of the host.
 DEVICES = {"CUDAExecutionProvider": "cuda"}
@@ -82,7 +87,8 @@ def open_graph(
         contract = Contract.from_json(session.get_modelmeta().custom_metadata_map[METADATA_KEY])
         _check_names(session, contract)
     except Exception as err:  # onnxruntime's errors share no other base
-        raise StreamError(f"{name} is not a {kind} graph of xlstm-ts: {err}") from err
+        why = SAVED if not isinstance(path, bytes) and is_zipfile(name) else err
+        raise StreamError(f"{name} is not a {kind} graph of xlstm-ts: {why}") from err
     found = "step" if contract.chunk is None else "warm-up"
     if found != kind:
         raise StreamError(
