@@ -162,7 +162,8 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "xlstm_ts.parquet.files": ({"xlstm_ts.panels"}, {"pyarrow"}),
     "xlstm_ts.parquet.clock": ({"xlstm_ts.steps"}, {"pandas"}),
     "xlstm_ts.parquet.index": (
-        {f"xlstm_ts.{name}" for name in ("panels", "parquet.clock", "parquet.files")}, set(),
+        {f"xlstm_ts.{name}" for name in ("panels", "parquet.clock", "parquet.files", "pools")},
+        set(),
     ),
     "xlstm_ts.parquet.scan": (
         {"xlstm_ts.frames", "xlstm_ts.panels"}

@@ -13,7 +13,7 @@ import pytest
 from xlstm_ts.exceptions import SeriesError, SeriesWarning
 from xlstm_ts.frames import read_panel
 from xlstm_ts.panels import LongColumns
-from xlstm_ts.parquet import ParquetPanel, files
+from xlstm_ts.parquet import ParquetPanel, files, rows
 from xlstm_ts.parquet.index import Index
 from xlstm_ts.parquet.rows import read_series
 from xlstm_ts.parquet.scan import read_index
@@ -98,6 +98,33 @@ def test_stretches_are_cut_where_they_are_asked_for(tmp_path: Path) -> None:
         expected = series[place.series].iloc[place.start : place.stop]
         np.testing.assert_array_equal(one.values[:, 0], expected)
         assert one.index.equals(expected.index)
+
+
+def test_of_a_series_with_many_gaps_no_more_is_read_than_a_batch_beside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "BATCH", 50)
+    rng = np.random.default_rng(0)
+    kept = np.sort(rng.choice(2000, 1500, replace=False))
+    times = pd.Timestamp("2026-01-05") + pd.to_timedelta(15 * kept, "min")
+    late = kept >= 1000
+    frame = pd.DataFrame({"unique_id": "a", "ds": times, "y": 1.0 * kept})
+    with pytest.warns(SeriesWarning):
+        index = index_of(frame[~late], frame[late], folder=tmp_path)
+    asked: list[int] = []
+
+    def watched(stored: Any, long: Any, spans: Any, **options: Any) -> Any:
+        asked.append(sum(stop - start for start, stop in spans))
+        return files.read_rows(stored, long, spans, **options)
+
+    monkeypatch.setattr(rows, "read_rows", watched)
+    for start in (0, 980, 1700):
+        asked.clear()
+        (values,) = rows.read_places(index, [Place(0, start, start + 40)])
+        slots = np.arange(start, start + 40) + kept[0]
+        expected = np.where(np.isin(slots, kept), slots, np.nan)
+        np.testing.assert_array_equal(values, expected)
+        assert sum(asked) <= 40 + 50
 
 
 def test_keys_are_text_categories_or_integers(tmp_path: Path) -> None:
