@@ -178,9 +178,14 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         set(),
     ),
     "xlstm_ts.parquet.predicting": (
-        {f"xlstm_ts.{name}" for name in ("config", "evaluation", "files", "panels", "pools")}
+        {
+            f"xlstm_ts.{name}"
+            for name in (
+                "config", "evaluation", "exogenous", "files", "panels", "pools", "steps",
+            )
+        }
         | {f"xlstm_ts.parquet.{name}" for name in ("index", "panel", "rows", "scan")},
-        {"pandas", "pyarrow"},
+        {"pandas", "pyarrow", "sklearn"},
     ),
     "xlstm_ts.parquet.fitting": (
         {
