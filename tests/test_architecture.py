@@ -158,7 +158,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     ),
     # Panels in files: only the module of files calls pyarrow, and the one that writes forecasts.
     "xlstm_ts.parquet": ({"xlstm_ts.parquet"}, set()),
-    "xlstm_ts.parquet.panel": (set(), {"pyarrow"}),
+    "xlstm_ts.parquet.panel": (set(), {"pandas", "pyarrow"}),
     "xlstm_ts.parquet.files": ({"xlstm_ts.panels"}, {"pyarrow"}),
     "xlstm_ts.parquet.clock": ({"xlstm_ts.steps"}, {"pandas"}),
     "xlstm_ts.parquet.index": (

@@ -90,7 +90,7 @@ class _Scan:
         self.now = None
         with open_file(path, self.long) as (stored, file):
             self.files.append(stored)
-            self._check_same_kind_of_times(stored)
+            self._check_same_kinds(stored)
             for batch in batches(file, stored, self.long):
                 self._take(batch)
 
@@ -221,12 +221,19 @@ class _Scan:
         for each in (*zeros, self.widest, self.widest_file, self.widest_row):
             each.append(0)
 
-    def _check_same_kind_of_times(self, stored: StoredFile) -> None:
-        kinds = [(each.unit, each.zone) for each in (self.files[0], stored)]
+    def _check_same_kinds(self, stored: StoredFile) -> None:
+        first = self.files[0]
+        kinds = [(each.unit, each.zone) for each in (first, stored)]
         if kinds[0] != kinds[1]:
             raise SeriesError(
-                f"{stored.path} has times in {kinds[1]} (unit, zone), {self.files[0].path} in "
-                f"{kinds[0]}; store all in one."
+                f"{stored.path} has times in {kinds[1]} (unit, zone), {first.path} in {kinds[0]}; "
+                "store all in one."
+            )
+        if first.has_text != stored.has_text:
+            names = [("integer", "text")[each.has_text] for each in (stored, first)]
+            raise SeriesError(
+                f"{stored.path} has names of series that are {names[0]}, {first.path} {names[1]}; "
+                "store all as one."
             )
 
     def _check_follows(self, run: _Run, at: int) -> None:
