@@ -212,6 +212,8 @@ def test_options_that_files_cannot_have_are_refused(folder: Path) -> None:
         XLSTMForecaster(**OPTIONS).fit(y, X=FRAME.drop(columns="y"))
     with pytest.raises(ValueError, match="`pool_rows` must be at least 320, got 319"):
         fit(replace(y, pool_rows=SMALL - 1))
+    with pytest.raises(ValueError, match="`pool_rows` must be at least 320, got 4"):
+        fit(replace(y, pool_rows=4))
     with pytest.raises(ValueError, match="`pool_rows` must be at least 1, got 0"):
         ParquetPanel(folder, pool_rows=0)
     with pytest.raises(ValueError, match="`known_future` names 'price', which is no column of `X`"):
