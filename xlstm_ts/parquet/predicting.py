@@ -15,7 +15,7 @@ from xlstm_ts.config import lowest
 from xlstm_ts.evaluation import rolling_forecasts
 from xlstm_ts.exceptions import SeriesError, SeriesWarning
 from xlstm_ts.exogenous import check_zone
-from xlstm_ts.files import atomic_path
+from xlstm_ts.files import atomic_path, check_folder
 from xlstm_ts.panels import Floats, LongColumns, Panel, TimeSeries
 from xlstm_ts.parquet.index import Index
 from xlstm_ts.parquet.panel import ParquetPanel, PathLike
@@ -51,7 +51,7 @@ def predict_parquet(forecaster: XLSTMForecaster, y: ParquetPanel, path: PathLike
     SeriesError
         Where the files cannot be used, or the forecaster was fitted on something else.
     FileNotFoundError
-        Where there is no such file or folder.
+        Where there is no such file or folder, or none to write to.
 
     Warns
     -----
@@ -63,6 +63,7 @@ def predict_parquet(forecaster: XLSTMForecaster, y: ParquetPanel, path: PathLike
     >>> predict_parquet(forecaster, ParquetPanel("data/"), "forecasts.parquet")  # doctest: +SKIP
     """
     check_is_fitted(forecaster)
+    check_folder(Path(path))
     long = forecaster._long_columns()
     _check_fit(forecaster)
     index = read_index(y, long=long, lowest=lowest(forecaster.target_transform))
