@@ -260,7 +260,7 @@ def test_forecasts_by_the_calendar_need_the_zone_of_the_fit(folder: Path) -> Non
 def test_a_folder_that_is_not_there_is_told_before_anything_is_read(folder: Path) -> None:
     forecaster = fit(ParquetPanel(folder), max_steps=1)
     (folder / "2026-b.parquet").write_text("damaged")
-    with pytest.raises(FileNotFoundError, match="There is no folder .*/no to write out to"):
+    with pytest.raises(FileNotFoundError, match=r"There is no folder .*/no to write out to"):
         predict_parquet(forecaster, ParquetPanel(folder), folder / "no" / "out")
 
 
