@@ -158,11 +158,12 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     ),
     # Panels in files: only the module of files calls pyarrow, and the one that writes forecasts.
     "xlstm_ts.parquet": ({"xlstm_ts.parquet"}, set()),
-    "xlstm_ts.parquet.panel": (set(), {"pyarrow"}),
+    "xlstm_ts.parquet.panel": (set(), {"pandas", "pyarrow"}),
     "xlstm_ts.parquet.files": ({"xlstm_ts.panels"}, {"pyarrow"}),
     "xlstm_ts.parquet.clock": ({"xlstm_ts.steps"}, {"pandas"}),
     "xlstm_ts.parquet.index": (
-        {f"xlstm_ts.{name}" for name in ("panels", "parquet.clock", "parquet.files")}, set(),
+        {f"xlstm_ts.{name}" for name in ("panels", "parquet.clock", "parquet.files", "pools")},
+        set(),
     ),
     "xlstm_ts.parquet.scan": (
         {"xlstm_ts.frames", "xlstm_ts.panels"}
@@ -177,9 +178,14 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         set(),
     ),
     "xlstm_ts.parquet.predicting": (
-        {f"xlstm_ts.{name}" for name in ("config", "evaluation", "files", "panels", "pools")}
+        {
+            f"xlstm_ts.{name}"
+            for name in (
+                "config", "evaluation", "exogenous", "files", "panels", "pools", "steps",
+            )
+        }
         | {f"xlstm_ts.parquet.{name}" for name in ("index", "panel", "rows", "scan")},
-        {"pandas", "pyarrow"},
+        {"pandas", "pyarrow", "sklearn"},
     ),
     "xlstm_ts.parquet.fitting": (
         {

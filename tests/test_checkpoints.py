@@ -182,9 +182,11 @@ def test_damaged_and_foreign_files_are_refused(
     flipped = whole[:middle] + bytes([whole[middle] ^ 16]) + whole[middle + 1 :]
     small().fit(ARRAY).save(tmp_path / "saved.npz")
     saved = (tmp_path / "saved.npz").read_bytes()
-    torch.save({"format": "of another"}, tmp_path / "other.pt")
-    other = (tmp_path / "other.pt").read_bytes()
-    for damaged in (whole[:-100], flipped, b"text", b"", saved, other):
+    others = []
+    for content in ({"format": "of another"}, [1.0], "text", torch.ones(3)):
+        torch.save(content, tmp_path / "other.pt")
+        others.append((tmp_path / "other.pt").read_bytes())
+    for damaged in (whole[:-100], flipped, b"text", b"", saved, *others):
         path.write_bytes(damaged)
         with pytest.raises(CheckpointError, match="no checkpoint of a fit, or is damaged"):
             small(**OPTIONS, checkpoint=path).fit(ARRAY)

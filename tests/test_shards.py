@@ -147,6 +147,18 @@ def test_instants_go_through_the_hour_that_comes_twice(tmp_path: Path) -> None:
         np.testing.assert_allclose(levels, output.quantiles[:, 0].T.ravel(), rtol=1e-5)
 
 
+def test_a_time_beyond_the_calendar_has_its_error(graph_path: Path) -> None:
+    scoring = Scoring.from_file(graph_path, is_instant=True)
+    moment = START.tz_localize("UTC").value // 1000
+    # Milliseconds that were taken for seconds, before the year 1, and none.
+    moments = [moment, 1000 * moment, -(10**17), np.iinfo(np.int64).min]
+    frame = pd.DataFrame({"key0": [*"abcd"], "moment": moments, "value0": 1.0, "value1": 2.0})
+    given = scoring.score(scoring.serve(), frame)
+    errors = given.groupby("key0")["error"].first()
+    assert errors.isna().tolist() == [True, False, False, False]
+    assert errors[1:].str.contains("cannot be read as a time").all()
+
+
 def test_workers_import_nothing_heavy() -> None:
     heavy = ("torch", "sklearn", "scipy", "onnx", "matplotlib", "pyspark")
     code = f"import sys, xlstm_ts.shards; sys.exit(any(n in sys.modules for n in {heavy}))"

@@ -197,6 +197,7 @@ def test_each_shard_has_a_partition(spark) -> None:
         ({"value": ["line", "a"]}, r"`value` 'line' is string, not numeric"),
         ({"value": "a"}, r"a column for each channel of the model, a, b; got a"),
         ({"key": []}, r"`key` names no column"),
+        ({"key": ["pump", "pump"]}, r"has another column pump: rename"),
         ({"margin": -1}, r"`margin` must be at least 0"),
         ({"shards": 0}, r"`shards` must be at least 1"),
     ],
@@ -214,12 +215,13 @@ def test_frames_and_stores_of_the_wrong_kind(home, spark) -> None:
         spark_stream(batch, home / "model.onnx", **COLUMNS)
     with pytest.raises(ValueError, match="use spark_stream"):
         score_batch(streaming, home / "model.onnx", **COLUMNS)
-    with pytest.raises(ValueError, match="another column channel: rename"):
-        score_batch(
-            batch.withColumnRenamed("line", "channel"),
-            home / "model.onnx",
-            **{**COLUMNS, "key": "channel"},
-        )
+    for name in ("channel", "Channel"):
+        with pytest.raises(ValueError, match=f"another column {name}: rename"):
+            score_batch(
+                batch.withColumnRenamed("line", name),
+                home / "model.onnx",
+                **{**COLUMNS, "key": name},
+            )
     name = "spark.sql.streaming.stateStore.providerClass"
     store = spark.conf.get(name)
     spark.conf.unset(name)
@@ -246,3 +248,15 @@ def test_models_that_ask_for_more(spark, tmp_path) -> None:
     wall = frame.withColumn("at", F.col("at").cast("timestamp_ntz"))
     (row,) = score_batch(wall, tmp_path / "hour.onnx", **columns).collect()
     assert (row.id, row.at, row.error) == (1, START.to_pydatetime(), None)
+
+
+@pytest.mark.parametrize("kind", ["timestamp", "timestamp_ntz", "date"])
+def test_a_time_that_stands_for_none_stops_nothing(kind: str, home: Path, spark) -> None:
+    times = {"2024-01-01": True, "1000-01-01": kind == "timestamp", "9999-12-31": False}
+    rows = [(number, time, 1.0) for number, time in enumerate(times)]
+    frame = spark.createDataFrame(rows, "pump INT, at STRING, a DOUBLE").withColumn("b", F.col("a"))
+    frame = frame.withColumn("at", F.expr(f"cast(at as {kind}) + interval 1 day"))
+    frame = frame.withColumn("at", F.col("at").cast(kind))
+    given = score_batch(frame, home / "model.onnx", **{**COLUMNS, "key": "pump"})
+    found = {row.pump: row.error for row in given.select("pump", "error").collect()}
+    assert [found[number] is None for number in range(3)] == list(times.values())

@@ -84,9 +84,9 @@ class Checkpoint:
                 damaged = archive.testzip()
             if damaged is not None:
                 raise zipfile.BadZipFile(f"the checksum of {damaged} is wrong")
-            content: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
-            if content["format"] != FORMAT:
-                raise KeyError(content["format"])
+            content: Any = torch.load(self.path, map_location="cpu", weights_only=True)
+            if not isinstance(content, dict) or content.get("format") != FORMAT:
+                raise LookupError("it holds something else")
         except (zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError, LookupError) as err:
             raise CheckpointError(
                 f"{self.path} is no checkpoint of a fit, or is damaged. {CURE}"

@@ -89,7 +89,7 @@ class Covariates:
         if self.named("cyclic") and set(counted) - set(known.series if known else ()):
             raise SeriesError(COUNTED)
         if self.named("cyclic") and known is not None:
-            _check_zone(panel.longest.index, known.longest.index)
+            check_zone(panel.longest.index, known.longest.index)
         if given is not None:
             _check_keys(given, panel)
         statics = {} if static is None else read_static(static, panel, long=long)
@@ -279,7 +279,7 @@ def learn(
     return covariates, covariates.attach(panel, X, static, long=long)
 
 
-def _check_zone(index: pd.Index[Any], known: pd.Index[Any]) -> None:
+def check_zone(index: pd.Index[Any], known: pd.Index[Any]) -> None:
     """Refuse times of another zone: by the calendar they are others."""
     zones = [getattr(each, "tz", None) for each in (index, known)]
     if isinstance(index, TIMES) and str(zones[0]) != str(zones[1]):

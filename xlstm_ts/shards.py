@@ -9,7 +9,7 @@ import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -112,11 +112,13 @@ class Scoring:
 
     def _times(self, moments: pd.Series) -> list[Any]:
         clock = moments.to_numpy().astype("M8[us]")
-        return (
-            pd.to_datetime(clock, utc=True).to_pydatetime().tolist()
-            if self.is_instant
-            else list(clock)
-        )
+        if not self.is_instant:
+            return list(clock)
+        # No time, and one beyond the years 1 to 9999, is left as it is for the stream to refuse.
+        return [
+            read.replace(tzinfo=timezone.utc) if isinstance(read, datetime) else time
+            for time, read in zip(clock, clock.tolist(), strict=True)
+        ]
 
 
 @lru_cache(maxsize=MODELS)

@@ -16,6 +16,8 @@ from xlstm_ts.export.contract import Contract
 from xlstm_ts.shards import KEY, MOMENT, VALUE, Scoring
 
 NEVER = -(2**63)  # no time: what numpy takes for none
+# Workers read times of a wall clock into nanoseconds: others would end the query, and are no time.
+HELD = ("timestamp_ntz'1678-01-01'", "timestamp_ntz'2262-01-01'")
 GIVEN = (
     "channel STRING, value DOUBLE, levels ARRAY<FLOAT>, alarm STRING, bound DOUBLE, error STRING"
 )
@@ -69,9 +71,9 @@ class Table:
                 raise ValueError(f"`{called}` names no column.")
             for name in given:
                 _check_column(df, name, called=called, kinds=kinds)
-        taken = {*NAMES, *([time] if time in names else [])}
-        if twice := taken & {*names, time}:
-            raise ValueError(f"The result has another column {min(twice)}: rename that of `df`.")
+        result = [name.lower() for name in (*names, time, *NAMES)]  # Spark takes kW for kw
+        if twice := [name for name in (*names, time) if result.count(name.lower()) > 1]:
+            raise ValueError(f"The result has another column {twice[0]}: rename that of `df`.")
         return cls(
             names=names,
             kinds=tuple(df.schema[name].dataType for name in names),
@@ -114,7 +116,8 @@ class Table:
         if self.is_instant:
             moment = F.coalesce(F.unix_micros(time), F.lit(NEVER))
         else:
-            moment = time.cast("timestamp_ntz")
+            wall = time.cast("timestamp_ntz")
+            moment = F.when(wall.between(*map(F.expr, HELD)), wall)
         pairs = zip(self.names, self.plain_keys, strict=True)
         return df.select(
             *(_column(name).cast("string").alias(plain) for name, plain in pairs),

@@ -88,6 +88,8 @@ def stored_windows(
             f"{sum(map(bool, n_train))} series to train on are too few or too unequal for "
             f"{processes.count} processes, each of which reads its own; start fewer."
         )
+    # Before anything is read: it refuses a pool that is too small.
+    blocks = cut_blocks(n_train, series, length=length, pool_rows=stored.pool_rows)
     stored.prepare(series)
 
     def make(parts: list[Part]) -> WindowSampler:
@@ -95,7 +97,7 @@ def stored_windows(
         return window_sampler(model, readings, columns, config)
 
     sampler = PoolSampler(
-        cut_blocks(n_train, series, length=length, pool_rows=stored.pool_rows),
+        blocks,
         read=stored.read,
         make=make,
         max_steps=config.max_steps,

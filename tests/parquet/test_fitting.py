@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.exceptions import NotFittedError
 
 from xlstm_ts import XLSTMForecaster
 from xlstm_ts.exceptions import BackendError, CheckpointError, SeriesError
@@ -211,6 +212,8 @@ def test_options_that_files_cannot_have_are_refused(folder: Path) -> None:
         XLSTMForecaster(**OPTIONS).fit(y, X=FRAME.drop(columns="y"))
     with pytest.raises(ValueError, match="`pool_rows` must be at least 320, got 319"):
         fit(replace(y, pool_rows=SMALL - 1))
+    with pytest.raises(ValueError, match="`pool_rows` must be at least 320, got 4"):
+        fit(replace(y, pool_rows=4))
     with pytest.raises(ValueError, match="`pool_rows` must be at least 1, got 0"):
         ParquetPanel(folder, pool_rows=0)
     with pytest.raises(ValueError, match="`known_future` names 'price', which is no column of `X`"):
@@ -230,6 +233,40 @@ def test_forecasts_need_files_of_the_fit(folder: Path) -> None:
     with pytest.raises(SeriesError, match="a step of 2h, the model was trained on one of h"):
         predict_parquet(fit(y, max_steps=1), ParquetPanel(folder / "slow"), folder / "out")
     assert not (folder / "out").exists()
+
+
+def test_forecasts_take_the_step_of_the_fit_by_any_name(folder: Path) -> None:
+    hourly, minutes = ParquetPanel(folder), ParquetPanel(folder, freq="60min")
+    for one, other in ((hourly, minutes), (minutes, hourly)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            predict_parquet(fit(one, max_steps=1), other, folder / "out")
+        assert len(pd.read_parquet(folder / "out")) == 6 * 4
+
+
+def test_forecasts_by_the_calendar_need_the_zone_of_the_fit(folder: Path) -> None:
+    zoned = FRAME[FRAME["unique_id"] == "s000"]
+    zoned = zoned.assign(ds=zoned["ds"].dt.tz_localize("UTC"))
+    zoned.to_parquet(folder / "zoned", index=False)
+    y = ParquetPanel(folder / "zoned")
+    with pytest.raises(
+        SeriesError, match="the time zone UTC, the calendar of the fit goes by None"
+    ):
+        predict_parquet(fit(ParquetPanel(folder), calendar="hour", max_steps=1), y, folder / "out")
+    assert not (folder / "out").exists()
+    predict_parquet(fit(ParquetPanel(folder), max_steps=1), y, folder / "out")
+
+
+def test_a_folder_that_is_not_there_is_told_before_anything_is_read(folder: Path) -> None:
+    forecaster = fit(ParquetPanel(folder), max_steps=1)
+    (folder / "2026-b.parquet").write_text("damaged")
+    with pytest.raises(FileNotFoundError, match=r"There is no folder .*/no to write out to"):
+        predict_parquet(forecaster, ParquetPanel(folder), folder / "no" / "out")
+
+
+def test_forecasts_need_a_fit(folder: Path) -> None:
+    with pytest.raises(NotFittedError, match="not fitted yet"):
+        predict_parquet(XLSTMForecaster(**OPTIONS), ParquetPanel(folder), folder / "out")
 
 
 def test_a_missing_extra_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

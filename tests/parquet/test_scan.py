@@ -13,7 +13,7 @@ import pytest
 from xlstm_ts.exceptions import SeriesError, SeriesWarning
 from xlstm_ts.frames import read_panel
 from xlstm_ts.panels import LongColumns
-from xlstm_ts.parquet import ParquetPanel, files
+from xlstm_ts.parquet import ParquetPanel, files, rows
 from xlstm_ts.parquet.index import Index
 from xlstm_ts.parquet.rows import read_series
 from xlstm_ts.parquet.scan import read_index
@@ -100,10 +100,87 @@ def test_stretches_are_cut_where_they_are_asked_for(tmp_path: Path) -> None:
         assert one.index.equals(expected.index)
 
 
+def test_of_a_series_with_many_gaps_no_more_is_read_than_a_batch_beside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "BATCH", 50)
+    rng = np.random.default_rng(0)
+    kept = np.sort(rng.choice(2000, 1500, replace=False))
+    times = pd.Timestamp("2026-01-05") + pd.to_timedelta(15 * kept, "min")
+    late = kept >= 1000
+    frame = pd.DataFrame({"unique_id": "a", "ds": times, "y": 1.0 * kept})
+    with pytest.warns(SeriesWarning):
+        index = index_of(frame[~late], frame[late], folder=tmp_path)
+    asked: list[int] = []
+
+    def watched(stored: Any, long: Any, spans: Any, **options: Any) -> Any:
+        asked.append(sum(stop - start for start, stop in spans))
+        return files.read_rows(stored, long, spans, **options)
+
+    monkeypatch.setattr(rows, "read_rows", watched)
+    for start in (0, 980, 1700):
+        asked.clear()
+        (values,) = rows.read_places(index, [Place(0, start, start + 40)])
+        slots = np.arange(start, start + 40) + kept[0]
+        expected = np.where(np.isin(slots, kept), slots, np.nan)
+        np.testing.assert_array_equal(values, expected)
+        assert sum(asked) <= 40 + 50
+
+
 def test_keys_are_text_categories_or_integers(tmp_path: Path) -> None:
     for ids in (pd.Categorical(table()["unique_id"]), np.repeat([7, 3, 5], 30)):
         index = index_of(table(unique_id=ids), folder=tmp_path)
         assert index.keys == list(dict.fromkeys(ids.tolist()))
+
+
+@pytest.mark.parametrize("kind", ["decimal", "float16", "categories", "bool"])
+def test_readings_of_other_types_are_numbers(kind: str, tmp_path: Path) -> None:
+    expected = np.arange(90.0) % 2
+    plain = pa.array(expected)
+    column = {
+        "decimal": lambda: plain.cast(pa.decimal128(10, 2)),
+        "float16": lambda: plain.cast(pa.float16()),
+        "categories": plain.dictionary_encode,
+        "bool": lambda: plain.cast(pa.bool_()),
+    }[kind]()
+    content = pa.Table.from_pandas(table(), preserve_index=False).set_column(2, "y", column)
+    pq.write_table(content, tmp_path / "0.parquet")
+    found = whole(read_index(ParquetPanel(tmp_path), long=LongColumns()))
+    np.testing.assert_array_equal(np.concatenate([*found.values()]), expected)
+
+
+def test_a_file_without_any_reading_goes_before_another(tmp_path: Path) -> None:
+    early = table(y=None)
+    late = table(ds=early["ds"] + pd.Timedelta("7h30min"))
+    index = index_of(early, late, folder=tmp_path)
+    assert index.lengths.tolist() == [60, 60, 60]
+    assert [series.isna().sum() for series in whole(index).values()] == [30, 30, 30]
+
+
+@pytest.mark.parametrize("kind", [pa.string_view(), pa.dictionary(pa.int8(), pa.large_string())])
+def test_names_of_other_text_types_are_text(kind: Any, tmp_path: Path) -> None:
+    content = pa.Table.from_pandas(table(), preserve_index=False)
+    ids = content["unique_id"].combine_chunks().cast(kind)
+    pq.write_table(content.set_column(0, "unique_id", ids), tmp_path / "0.parquet")
+    assert read_index(ParquetPanel(tmp_path), long=LongColumns()).keys == ["a", "b", "c"]
+
+
+def test_names_are_of_one_type_in_all_files(tmp_path: Path) -> None:
+    numbers = table(unique_id=np.repeat([1, 2, 3], 30))
+    later = numbers.assign(ds=numbers["ds"] + pd.Timedelta("1D"))
+    texts = later.assign(unique_id=later["unique_id"].astype(str))
+    with pytest.raises(SeriesError, match=r"1.parquet has names .* are text, .*0.parquet integer"):
+        index_of(numbers, texts, folder=tmp_path)
+
+
+def test_what_engines_keep_in_a_folder_is_not_read(tmp_path: Path) -> None:
+    spark = tmp_path / "table.parquet"
+    for name in ("part-0.parquet", "_delta_log/0.parquet", "_temporary/0/a.parquet", ".x.parquet"):
+        path = spark / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        table().to_parquet(path, index=False)
+    for folder in (tmp_path, spark):
+        assert ParquetPanel(folder).files() == [spark / "part-0.parquet"]
 
 
 def test_a_file_a_list_and_nested_folders_are_read_by_name(tmp_path: Path) -> None:
@@ -134,7 +211,7 @@ def at(row: int, column: str, value: Any, kind: Any = None) -> pd.DataFrame:
 
 WRONG = [
     (table().rename(columns={"ds": "time"}), "0.parquet has no column 'ds', but unique_id, time"),
-    (table(y="much"), "column 'y' has type (large_)?string, which is none of floating, integer"),
+    (table(y="much"), "column 'y' has type (large_)?string, .* of floating, .*; store it as one"),
     (table(unique_id=0.5), "column 'unique_id' has type double, which is none of string"),
     (table(ds="2026"), "column 'ds' has type (large_)?string, which is none of timestamp, date"),
     (table().iloc[:0], "0.parquet` has no rows"),
@@ -202,6 +279,17 @@ def test_a_step_can_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         index_of(hourly, folder=tmp_path, freq="2h")
 
 
+@pytest.mark.parametrize("freq", ["hourly", "0h", "-1h"])
+def test_a_step_that_is_none_is_refused(freq: str) -> None:
+    with pytest.raises(ValueError, match=f"`freq` must be a step forward .* got '{freq}'"):
+        ParquetPanel("data", freq=freq)
+
+
+def test_counts_have_no_step_of_time(tmp_path: Path) -> None:
+    with pytest.raises(SeriesError, match="integers as times, which have no step 'h'; leave"):
+        index_of(table(ds=np.tile(np.arange(30), 3)), folder=tmp_path, freq="h")
+
+
 def test_a_series_goes_on_in_later_files_alone(tmp_path: Path) -> None:
     frame = table()
     late = frame["ds"] >= "2026-01-05 05:00"
@@ -234,6 +322,16 @@ def test_files_that_are_not_there_or_none_are_named(tmp_path: Path) -> None:
         ParquetPanel([]).files()
     (tmp_path / "text.parquet").write_text("no table, though it is long enough")
     with pytest.raises(SeriesError, match=r"text.parquet is no Parquet file, or is damaged"):
+        read_index(ParquetPanel(tmp_path), long=LongColumns())
+
+
+def test_a_file_that_is_damaged_within_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "0.parquet"
+    table(y=np.random.default_rng(0).standard_normal(90)).to_parquet(path, index=False)
+    content = bytearray(path.read_bytes())
+    content[30:200] = bytes(170)
+    path.write_bytes(content)
+    with pytest.raises(SeriesError, match=r"0.parquet is no Parquet file, or is damaged"):
         read_index(ParquetPanel(tmp_path), long=LongColumns())
 
 

@@ -74,6 +74,11 @@ def find_clock(
     """
     sample = _stamps(times[:SAMPLE], unit=unit, zone=zone)
     if unit is None:
+        if freq is not None:
+            raise SeriesError(
+                f"`{where}` has integers as times, which have no step {freq!r}; leave `freq` out, "
+                "or store timestamps."
+            )
         index: Any = complete_index(sample, name=where)
         return Clock(unit=None, zone=None, freq=None, step=index.step, name=name)
     if freq is None and len(sample) == 1:

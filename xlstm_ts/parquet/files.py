@@ -18,13 +18,16 @@ Integers = NDArray[np.int64]
 # Rows in memory at a time, and bytes of a column that are read ahead.
 BATCH = 2**16
 BUFFER = 2**20
+# Types of Arrow. A column of nulls alone, as pandas writes it, has no type of its own.
+TEXTS = ("string", "large_string", "string_view")
+NUMBERS = ("floating", "integer", "decimal", "boolean", "null")
 
 
 class StoredFile(NamedTuple):
     """A file as it was found: its size tells whether it changed.
 
     `groups` `(G + 1,)` are the rows before each row group, and all; `unit` and `zone` are those of
-    its times.
+    its times; `has_text` says whether its series have names of text, or of integers.
     """
 
     path: str
@@ -32,6 +35,7 @@ class StoredFile(NamedTuple):
     groups: Integers
     unit: str | None
     zone: str | None
+    has_text: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,13 +78,14 @@ def open_file(path: Path, long: LongColumns) -> Iterator[tuple[StoredFile, Any]]
                     f"{name!r}, but {', '.join(schema.names)}; name its columns by `id_column`, "
                     "`time_column` and `target_column`."
                 )
-        _check_type(path, long.id, schema, kinds=("string", "large_string", "integer"))
-        _check_type(path, long.target, schema, kinds=("floating", "integer", "boolean"))
-        _check_type(path, long.time, schema, kinds=("timestamp", "date", "integer"))
+        kind = _checked_type(path, long.id, schema, kinds=(*TEXTS, "integer"))
+        _checked_type(path, long.target, schema, kinds=NUMBERS)
+        _checked_type(path, long.time, schema, kinds=("timestamp", "date", "integer"))
         unit, zone = _time_of(schema.field(long.time).type)
         counts = [file.metadata.row_group(n).num_rows for n in range(file.metadata.num_row_groups)]
         groups = np.concatenate(([0], np.cumsum(counts, dtype=np.int64))).astype(np.int64)
-        yield StoredFile(str(path), path.stat().st_size, groups, unit, zone), file
+        has_text = _is_any(kind, TEXTS)
+        yield StoredFile(str(path), path.stat().st_size, groups, unit, zone, has_text), file
 
 
 def batches(file: Any, stored: StoredFile, long: LongColumns) -> Iterator[Batch]:
@@ -172,23 +177,33 @@ def _opened(path: Path) -> Iterator[Any]:
     import pyarrow.parquet as pq
 
     try:
-        file = pq.ParquetFile(path, buffer_size=BUFFER, pre_buffer=False)
-    except pa.ArrowInvalid as err:
+        # What is damaged within is found while it is read.
+        with pq.ParquetFile(path, buffer_size=BUFFER, pre_buffer=False) as file:
+            yield file
+    except (FileNotFoundError, PermissionError):
+        raise
+    except (pa.ArrowInvalid, OSError) as err:
         raise SeriesError(f"{path} is no Parquet file, or is damaged: {err}") from err
-    with file:
-        yield file
 
 
-def _check_type(path: Path, name: str, schema: Any, *, kinds: tuple[str, ...]) -> None:
+def _checked_type(path: Path, name: str, schema: Any, *, kinds: tuple[str, ...]) -> Any:
     import pyarrow as pa
 
     kind = schema.field(name).type
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
-    if not any(getattr(pa.types, f"is_{each}")(kind) for each in kinds):
+    if not _is_any(kind, kinds):
         raise SeriesError(
-            f"{path} column {name!r} has type {kind}, which is none of {', '.join(kinds)}."
+            f"{path} column {name!r} has type {kind}, which is none of {', '.join(kinds)}; store "
+            "it as one of them."
         )
+    return kind
+
+
+def _is_any(kind: Any, names: tuple[str, ...]) -> bool:
+    import pyarrow as pa
+
+    return any(getattr(pa.types, f"is_{name}")(kind) for name in names)
 
 
 def _time_of(kind: Any) -> tuple[str | None, str | None]:
@@ -218,7 +233,10 @@ def _floats(column: Any) -> Floats:
 def _plain(column: Any) -> Any:
     import pyarrow as pa
 
-    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    # There is no `take` of a string_view.
+    return column.cast(pa.large_string()) if pa.types.is_string_view(column.type) else column
 
 
 def _arrow(numbers: Integers) -> Any:

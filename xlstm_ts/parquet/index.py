@@ -6,17 +6,26 @@ from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+
 from xlstm_ts.panels import LongColumns
 from xlstm_ts.parquet.clock import Clock, Integers
 from xlstm_ts.parquet.files import StoredFile
+from xlstm_ts.pools import Place
 
 
 class Runs(NamedTuple):
-    """Rows of one series that stand together: in which file, from which row on, and how many."""
+    """Rows of one series that stand together: in which file, from which row on, and how many.
+
+    Their times are among the slots `[start, stop)` of the series, each of them where rows and slots
+    are as many.
+    """
 
     file: Integers
     row: Integers
     length: Integers
+    start: Integers
+    stop: Integers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +63,11 @@ class Index:
     run_ends: Integers
     digest: bytes
 
-    def runs_of(self, series: int) -> Iterator[tuple[int, int, int]]:
-        """Yield file, row and length of the runs of a series, in the order of time."""
-        start = self.run_ends[series - 1] if series else 0
-        part = slice(start, self.run_ends[series])
+    def runs_of(self, place: Place) -> Iterator[tuple[int, ...]]:
+        """Yield the runs with slots of a place, in the order of time."""
+        end = int(self.run_ends[place.series])
+        first = int(self.run_ends[place.series - 1]) if place.series else 0
+        skipped = np.searchsorted(self.runs.stop[first:end], place.start, side="right")
+        taken = np.searchsorted(self.runs.start[first:end], place.stop)
+        part = slice(first + skipped, first + taken)
         return zip(*(each[part].tolist() for each in self.runs), strict=True)

@@ -6,6 +6,9 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from pandas.tseries.frequencies import to_offset
 
 from xlstm_ts.checks import check_integer
 from xlstm_ts.exceptions import BackendError
@@ -28,6 +31,7 @@ class ParquetPanel:
     ----------
     path : path-like or sequence of them
         A file, a folder with files `*.parquet` in it or below, taken by name, or a list of files.
+        What begins with "." or "_" in a folder is left out: engines keep their own files so.
     freq : str, optional
         The step, as pandas writes it ("h", "15min"). By default that of the longest series among
         the first rows.
@@ -38,7 +42,7 @@ class ParquetPanel:
     Raises
     ------
     ValueError
-        Where `pool_rows` is no positive integer.
+        Where `pool_rows` is no positive integer, or `freq` no step forward.
 
     Notes
     -----
@@ -51,8 +55,13 @@ class ParquetPanel:
     pool_rows: int = POOL_ROWS
 
     def __post_init__(self) -> None:
-        """Refuse a pool that holds nothing."""
+        """Refuse a pool that holds nothing, and a step that is none."""
         check_integer("pool_rows", self.pool_rows, least=1)
+        if self.freq is not None and not _is_step(self.freq):
+            raise ValueError(
+                f"`freq` must be a step forward as pandas writes it, such as 'h' or '15min'; got "
+                f"{self.freq!r}."
+            )
 
     def files(self) -> list[Path]:
         """Return the files in the order in which they are read.
@@ -73,7 +82,7 @@ class ParquetPanel:
         given = [self.path] if isinstance(self.path, str | os.PathLike) else self.path
         found: list[Path] = []
         for path in map(Path, given):
-            inside = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
+            inside = _inside(path) if path.is_dir() else [path]
             if not inside or not inside[0].exists():
                 what = "no file *.parquet in" if path.is_dir() else "no file"
                 raise FileNotFoundError(f"There is {what} {path}.")
@@ -81,3 +90,21 @@ class ParquetPanel:
         if not found:
             raise FileNotFoundError("`path` is an empty list; give the files of the panel.")
         return found
+
+
+def _is_step(freq: str) -> bool:
+    try:
+        offset: Any = to_offset(freq)
+    except ValueError:
+        return False
+    return bool(offset.n > 0)
+
+
+def _inside(folder: Path) -> list[Path]:
+    """Return the files in a folder and below; a table of Spark is a folder with such a name too."""
+    found = sorted(path for path in folder.rglob("*.parquet") if path.is_file())
+    return [
+        path
+        for path in found
+        if not any(part.startswith((".", "_")) for part in path.relative_to(folder).parts)
+    ]

@@ -9,17 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from sklearn.utils.validation import check_is_fitted
 
 from xlstm_ts.config import lowest
 from xlstm_ts.evaluation import rolling_forecasts
 from xlstm_ts.exceptions import SeriesError, SeriesWarning
-from xlstm_ts.files import atomic_path
+from xlstm_ts.exogenous import check_zone
+from xlstm_ts.files import atomic_path, check_folder
 from xlstm_ts.panels import Floats, LongColumns, Panel, TimeSeries
 from xlstm_ts.parquet.index import Index
 from xlstm_ts.parquet.panel import ParquetPanel, PathLike
 from xlstm_ts.parquet.rows import read_series
 from xlstm_ts.parquet.scan import read_index
 from xlstm_ts.pools import Place
+from xlstm_ts.steps import step_seconds
 
 if TYPE_CHECKING:
     from xlstm_ts.forecaster import XLSTMForecaster
@@ -43,10 +46,12 @@ def predict_parquet(forecaster: XLSTMForecaster, y: ParquetPanel, path: PathLike
 
     Raises
     ------
+    NotFittedError
+        Before `fit`.
     SeriesError
         Where the files cannot be used, or the forecaster was fitted on something else.
     FileNotFoundError
-        Where there is no such file or folder.
+        Where there is no such file or folder, or none to write to.
 
     Warns
     -----
@@ -57,10 +62,12 @@ def predict_parquet(forecaster: XLSTMForecaster, y: ParquetPanel, path: PathLike
     --------
     >>> predict_parquet(forecaster, ParquetPanel("data/"), "forecasts.parquet")  # doctest: +SKIP
     """
+    check_is_fitted(forecaster)
+    check_folder(Path(path))
     long = forecaster._long_columns()
     _check_fit(forecaster)
     index = read_index(y, long=long, lowest=lowest(forecaster.target_transform))
-    _check_step(forecaster, index)
+    _check_times(forecaster, index)
     silent = 0
     with atomic_path(Path(path)) as temporary, _Writer(temporary) as writer:
         for start in range(0, len(index.keys), AT_ONCE):
@@ -145,13 +152,17 @@ def _check_fit(forecaster: XLSTMForecaster) -> None:
         )
 
 
-def _check_step(forecaster: XLSTMForecaster, index: Index) -> None:
-    known, step = forecaster.context_.step, getattr(index.clock.freq, "freqstr", None)
-    if known != step:
+def _check_times(forecaster: XLSTMForecaster, index: Index) -> None:
+    known, found = forecaster.context_.longest.index, index.clock.index(int(index.first[0]), 1)
+    names = [getattr(each, "freqstr", "one count") for each in (known, found)]
+    length = step_seconds(found)
+    if names[0] != names[1] and (length is None or length != step_seconds(known)):
         raise SeriesError(
-            f"The files have a step of {step or 'one count'}, the model was trained on one of "
-            f"{known or 'one count'}; give files of that."
+            f"The files have a step of {names[1]}, the model was trained on one of {names[0]}; "
+            "give files of that."
         )
+    if forecaster.covariates_.named("cyclic"):
+        check_zone(found, known)
 
 
 class _Writer:

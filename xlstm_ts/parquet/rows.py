@@ -25,21 +25,19 @@ class _Segment(NamedTuple):
 
 def read_places(index: Index, places: Sequence[Place]) -> list[Floats]:
     """Return the readings of each place, `(stop - start,)`, NaN where missing."""
-    first_rows = [_first_row(index, place) for place in places]
     segments: dict[int, list[_Segment]] = {}
     counts = []
     for number, place in enumerate(places):
         count = 0
-        last = min(place.stop, int(index.rows[place.series]))
-        before = 0
-        for file, row, length in index.runs_of(place.series):
-            start, stop = max(first_rows[number], before), min(last, before + length)
+        for file, row, length, begin, end in index.runs_of(place):
+            # Which slots of the run are left out is not known: all may be before the place.
+            missing = end - begin - length
+            start = max(0, place.start - begin - missing)
+            stop = min(length, place.stop - begin)
             if start < stop:
-                begin = row + start - before
-                part = _Segment(begin, begin + stop - start, number, count)
+                part = _Segment(row + start, row + stop, number, count)
                 segments.setdefault(file, []).append(part)
                 count += stop - start
-            before += length
         counts.append(count)
     gappy = [bool(index.lengths[one.series] > index.rows[one.series]) for one in places]
     values = [np.empty(count) for count in counts]
@@ -64,11 +62,6 @@ def read_series(index: Index, places: Sequence[Place]) -> list[TimeSeries]:
         )
         for place, values in zip(places, read_places(index, places), strict=True)
     ]
-
-
-def _first_row(index: Index, place: Place) -> int:
-    """Return a row at or before the one of a place's first time: rows left out are few."""
-    return max(0, place.start - int(index.lengths[place.series] - index.rows[place.series]))
 
 
 def _fill(

@@ -80,8 +80,8 @@ class _Scan:
         # and where the widest of its steps is.
         self.first, self.last, self.rows, self.told, self.file_of = (array("q") for _ in range(5))
         self.widest, self.widest_file, self.widest_row = (array("q") for _ in range(3))
-        # Of each run: series, file, row, length.
-        self.runs = tuple(array("q") for _ in range(4))
+        # Of each run: series, file, row, length, first and last time.
+        self.runs = tuple(array("q") for _ in range(6))
         self.now: Hashable = None
         self.digest = hashlib.sha256()
 
@@ -90,7 +90,7 @@ class _Scan:
         self.now = None
         with open_file(path, self.long) as (stored, file):
             self.files.append(stored)
-            self._check_same_kind_of_times(stored)
+            self._check_same_kinds(stored)
             for batch in batches(file, stored, self.long):
                 self._take(batch)
 
@@ -111,7 +111,9 @@ class _Scan:
         lengths = (last - first) // self.clock.step + 1
         self._check_near(keys, lengths)
         self._warn_of_gaps(lengths - rows)
-        series, *runs = (np.array(each, np.int64) for each in self.runs)
+        series, file, row, length, begin, end = (np.array(each, np.int64) for each in self.runs)
+        start, stop = ((time - first[series]) // self.clock.step for time in (begin, end))
+        runs = (file, row, length, start, stop + 1)
         order = np.argsort(series, kind="stable")
         self.digest.update(repr(keys).encode() + first.tobytes() + lengths.tobytes())
         return Index(
@@ -183,15 +185,22 @@ class _Scan:
             self._check_follows(run, at)
             self._note_step(at, run.first - self.last[at], row=run.row)
         self._note_step(at, run.widest, row=run.widest_row)
-        if goes_on:
+        if goes_on and self._is_without_gap(run):
             self.runs[3][-1] += run.length
+            self.runs[5][-1] = run.last
         else:
-            for each, value in zip(self.runs, (at, file, run.row, run.length), strict=True):
+            noted = (at, file, run.row, run.length, run.first, run.last)
+            for each, value in zip(self.runs, noted, strict=True):
                 each.append(value)
         self.now, self.file_of[at] = run.key, file
         self.last[at] = run.last
         self.rows[at] += run.length
         self.told[at] += run.told
+
+    def _is_without_gap(self, run: _Run) -> bool:
+        """Return whether a run goes on with the one before it at each step, from its first on."""
+        rows = self.runs[3][-1] + run.length
+        return run.last - self.runs[4][-1] == (rows - 1) * self._known_clock().step
 
     def _note_step(self, at: int, step: int, *, row: int) -> None:
         if step > self.widest[at]:
@@ -212,12 +221,19 @@ class _Scan:
         for each in (*zeros, self.widest, self.widest_file, self.widest_row):
             each.append(0)
 
-    def _check_same_kind_of_times(self, stored: StoredFile) -> None:
-        kinds = [(each.unit, each.zone) for each in (self.files[0], stored)]
+    def _check_same_kinds(self, stored: StoredFile) -> None:
+        first = self.files[0]
+        kinds = [(each.unit, each.zone) for each in (first, stored)]
         if kinds[0] != kinds[1]:
             raise SeriesError(
-                f"{stored.path} has times in {kinds[1]} (unit, zone), {self.files[0].path} in "
-                f"{kinds[0]}; store all in one."
+                f"{stored.path} has times in {kinds[1]} (unit, zone), {first.path} in {kinds[0]}; "
+                "store all in one."
+            )
+        if first.has_text != stored.has_text:
+            names = [("integer", "text")[each.has_text] for each in (stored, first)]
+            raise SeriesError(
+                f"{stored.path} has names of series that are {names[0]}, {first.path} {names[1]}; "
+                "store all as one."
             )
 
     def _check_follows(self, run: _Run, at: int) -> None:
