@@ -28,8 +28,9 @@ bench: $(READY)
 	done; \
 	if [ -n "$$failed" ]; then echo "failed:$$failed" >&2; exit 1; fi
 
+# Streams on CUDA are tested where xlstm-ts[onnx-gpu] has taken the place of [onnx].
 gpu: $(READY)
-	$(RUN) -m pytest -m "" tests/test_gpu.py tests/kernels
+	$(RUN) -m pytest -m "" tests/test_gpu.py tests/kernels tests/streaming/test_banks.py
 
 # Streams on Spark (which needs Java 17) and Ray: a gigabyte of packages, so `test` does without.
 spark: $(READY)

@@ -6,8 +6,9 @@ and by runs whose arrays are bound, the graph, one that torch's exporter traced 
 (where onnxscript is installed), and two nodes of LSTM of equal width. A history is taken in by
 chunks and by steps; `StreamPool.step` by size of batch stands beside `Stream.step`. Figures are
 medians over the rounds of the ratio of processor times; microseconds are wall time and depend on
-the machine, but for what a step adds to its graph, which is processor time. Last come 100,000
-readings of 1,000 keys that join and leave.
+the machine, but for what a step adds to its graph, which is processor time. Then come 100,000
+readings of 1,000 keys that join and leave, and where onnxruntime has CUDA a pool on it beside one
+on the CPU, by wall time.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import torch
 from _graphs import bound, write_lstm
 from _report import Report
@@ -40,6 +42,8 @@ HISTORY = 576  # whole chunks of either patch
 WALL, CPU = 0, 1
 BATCHES = (1, 8, 16, 32, 64, 128)
 KEYS = 256
+CUDA = "CUDAExecutionProvider"
+ON_DEVICE = (256, 1024, 4096)  # streams of a pool on CUDA
 QUIET = 10
 STATUS = "/proc/self/statm"
 # Bars: microseconds of Python in a step, the share of a stream's step in a pool, MiB, readings.
@@ -78,6 +82,8 @@ def main() -> int:
         _report_pool(report, name, model, rounds=rounds // 4, most=SHARE if patch == 1 else None)
     for width, least in ((64, None), (32, FLOW)):
         _report_flow(report, width=width, calls=60 if options.quick else 200, least=least)
+    if CUDA in onnxruntime.get_available_providers():
+        _report_device(report, rounds=rounds)
     return report.finish(check=options.check)
 
 
@@ -221,6 +227,30 @@ def _report_flow(report: Report, *, width: int, calls: int, least: float | None)
     report.add(f"{name} resident MiB after the first half", before)
     growth = _resident() - before
     report.add(f"{name} resident MiB that the second half adds", growth, most=GROWTH)
+
+
+def _report_device(report: Report, *, rounds: int) -> None:
+    """Report what a reading costs in a pool whose states stay on CUDA, of all streams at once."""
+    with tempfile.TemporaryDirectory() as folder:
+        export_onnx(fitted(patch_length=1), Path(folder) / "model.onnx")
+        host, away = (
+            StreamModel(Path(folder) / "model.onnx", providers=providers)
+            for providers in (["CPUExecutionProvider"], [CUDA])
+        )
+    if away.session.get_providers()[0] != CUDA:
+        report.note("onnxruntime has CUDA, and no device")
+        return
+    rng = np.random.default_rng(0)
+    for count in ON_DEVICE:
+        readings = dict(enumerate(rng.standard_normal(count).tolist()))
+        medians = []
+        for pool in (StreamPool(host), StreamPool(away, batch_size=count)):
+            walls = [
+                _seconds(lambda _, p=pool, r=readings: p.step(r), 0)[WALL] for _ in range(rounds)
+            ]
+            medians.append(float(np.median(walls)) / count * 1e6)
+        report.add(f"CUDA pool of {count}, a reading µs", medians[1])
+        report.add(f"CUDA pool of {count} / the pool on the CPU", medians[1] / medians[0])
 
 
 def _resident() -> float:

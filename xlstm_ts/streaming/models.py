@@ -23,7 +23,8 @@ class StreamModel:
         A file that `xlstm_ts.export.onnx.export_onnx` wrote, or what is in it.
     providers : sequence of str or (str, options), default=("CPUExecutionProvider",)
         Providers of onnxruntime, the most wanted first; the CPU follows by itself. With
-        "CUDAExecutionProvider" a stream keeps its state on the device (not tested on one).
+        "CUDAExecutionProvider" streams and pools keep their states on the device (tested on one
+        that the CPU plays, not on a GPU).
     warm_up : path-like or bytes, optional
         The warm-up graph of the same weights: `Stream.warm_up` then takes many readings at once.
     threads : int, default=1

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from xlstm_ts.checks import check_integer
 from xlstm_ts.exceptions import StreamError
 from xlstm_ts.export.contract import Contract
+from xlstm_ts.streaming.banks import Bank, DeviceBank, HostBank, Places
 from xlstm_ts.streaming.columns import Beside, StreamColumns, Values
 from xlstm_ts.streaming.expiry import NEW, Expiry
 from xlstm_ts.streaming.gaps import Recurrence, Steps
@@ -21,7 +22,8 @@ from xlstm_ts.streaming.keys import Key, key_from_json, plain_key
 from xlstm_ts.streaming.models import StreamModel
 from xlstm_ts.streaming.outputs import Filled, StreamOutput
 from xlstm_ts.streaming.readings import Domain
-from xlstm_ts.streaming.slots import Batch, Slots
+from xlstm_ts.streaming.sessions import device_of
+from xlstm_ts.streaming.slots import Slots
 from xlstm_ts.streaming.snapshots import Place, Snapshot, read_snapshot, write_snapshot
 from xlstm_ts.streaming.states import checked_state
 from xlstm_ts.streaming.times import NEVER, Told
@@ -32,6 +34,7 @@ Array = NDArray[np.float32]
 CACHE = 2**20
 BATCH_SIZES = (8, 128)
 BYTES = 4  # a number of a state
+DEVICE_BATCH = 1024  # on a GPU, whose kernels take the same time for few streams; not measured
 
 
 class StreamPool:
@@ -48,7 +51,7 @@ class StreamPool:
         The loaded graph.
     batch_size : int or "auto", default="auto"
         Streams that are advanced at once, at most. "auto" is as many as have their states in 1 MiB,
-        between 8 and 128.
+        between 8 and 128; on a GPU 1024.
     expire_after : int, timedelta or None, default=None
         When a key that no longer comes is forgotten: where as many calls of `step` went by without
         it, or where its last reading is longer ago by the times that `step` is told. A key that
@@ -94,7 +97,8 @@ class StreamPool:
         static: Mapping[Any, Mapping[str, Any]] | None = None,
     ) -> None:
         contract = model.contract
-        self.batch_size = _batch_size(batch_size, contract)
+        self._session, self._is_away = model.session, device_of(model.session) != "cpu"
+        self.batch_size = _batch_size(batch_size, contract, is_away=self._is_away)
         self.expired: list[Key] = []
         self.filled: dict[Any, Filled] = {}
         self._expiry = Expiry(expire_after)
@@ -102,8 +106,7 @@ class StreamPool:
         self._contract, self._columns = contract, StreamColumns(contract)
         self._reader, self._domain = InputReader(contract, self._columns), Domain(contract)
         self._steps = Steps(contract)
-        self._slots = Slots(contract, statics=self._columns.statics)
-        self._batch = Batch(model.session, contract, self._columns, size=self.batch_size)
+        self._slots = self._no_slots()
         self._places: dict[Key, int] = {}
 
     def __len__(self) -> int:
@@ -174,6 +177,8 @@ class StreamPool:
             self.drop(key)
         for key, static in joining.items():
             self._places[key] = self._slots.take(static, call=self._expiry.calls)
+        if joining:
+            self._slots.reset(self._find(joining))
         places = self._find(readings)
         self.filled = self._fill_gaps([*readings], places, inputs.moments)
         self._slots.tell(places, inputs.moments)
@@ -182,10 +187,10 @@ class StreamPool:
 
     def state(self, key: object) -> dict[str, Array]:
         """Return a copy of the state of a key, as `Stream.state` has it."""
-        place = self._place(key)
+        state = self._slots.bank.gather(np.array([self._place(key)]))
         return {
-            described.name: array[place].reshape(described.shape).copy()
-            for described, array in zip(self._contract.state, self._slots.state, strict=True)
+            described.name: array.reshape(described.shape)
+            for described, array in zip(self._contract.state, state, strict=True)
         }
 
     def set_state(self, key: object, state: Mapping[str, ArrayLike]) -> None:
@@ -201,12 +206,12 @@ class StreamPool:
             plain, static = plain_key(key), self._static(key)
             self._places[plain] = self._slots.take(static, call=self._expiry.calls)
         place = self._place(key)
-        self._slots.fill(place, checked)
+        self._slots.fill(np.array([place]), [array.reshape(1, -1) for array in checked])
         self._slots.heard.take(place, call=self._expiry.calls)
 
     def reset(self, key: object) -> None:
         """Forget the readings of a key: its next one is the first."""
-        self._slots.reset(self._place(key))
+        self._slots.reset(np.array([self._place(key)]))
 
     def drop(self, key: object) -> None:
         """Forget a key; should it come again, it joins as a new one."""
@@ -230,10 +235,10 @@ class StreamPool:
             Where JSON cannot hold the offset.
         """
         content = {"keys": [*self._places], "calls": self._expiry.calls}
-        places = [*self._places.values()]
-        arrays = {
-            name: array[places] for name, array in _arrays(self._slots, self._contract).items()
-        }
+        places = np.array([*self._places.values()], np.int64)
+        names = [described.name for described in self._contract.state]
+        arrays = dict(zip(names, self._slots.bank.gather(places), strict=True))
+        arrays |= {name: array[places] for name, array in _beside(self._slots).items()}
         snapshot = Snapshot(offset, content, arrays)
         write_snapshot(path, snapshot, contract=self._contract, kind="pool")
 
@@ -250,19 +255,19 @@ class StreamPool:
             Where there is no file.
         """
         offset, content, arrays = read_snapshot(path, contract=self._contract, kind="pool")
-        slots = Slots(self._contract, statics=self._columns.statics)
+        slots = self._no_slots()
         keys = [key_from_json(key) for key in content["keys"]]
         nothing = np.zeros(self._columns.statics, np.float32)
         places = {key: slots.take(nothing, call=0) for key in keys}
-        for name, array in _arrays(slots, self._contract).items():
-            array[[*places.values()]] = arrays[name]
+        taken = np.array([*places.values()], np.int64)
+        slots.bank.scatter(taken, [arrays[described.name] for described in self._contract.state])
+        for name, array in _beside(slots).items():
+            array[taken] = arrays[name]
         self._slots, self._places, self.expired, self.filled = slots, places, [], {}
         self._expiry.calls = content["calls"]
         return offset
 
-    def _fill_gaps(
-        self, keys: list[Any], places: NDArray[np.int64], moments: list[int]
-    ) -> dict[Any, Filled]:
+    def _fill_gaps(self, keys: list[Any], places: Places, moments: list[int]) -> dict[Any, Filled]:
         """Step the stamps that keys left out before readings, one of each at once."""
         last, untold = (array[places].tolist() for array in (self._slots.last, self._slots.untold))
         counts = [*map(self._steps.left_out, moments, last, untold)]  # none where no time was told
@@ -273,9 +278,9 @@ class StreamPool:
             rows = [*left]
             stamps = [self._steps.before(moments[row], left[row]) for row in rows]
             outputs = self._advance(places[rows], self._missing(stamps))
-            for row, output in zip(rows, outputs, strict=True):
-                state = [array[places[row]] for array in self._slots.state]
-                left[row] = recurrences[row].left(left[row] - 1, state)
+            states = zip(*self._slots.bank.gather(places[rows]), strict=True)
+            for row, output, state in zip(rows, outputs, states, strict=True):
+                left[row] = recurrences[row].left(left[row] - 1, [*state])
                 if not left[row]:
                     del left[row]
                     filled[keys[row]] = Filled(counts[row], output)
@@ -287,36 +292,41 @@ class StreamPool:
         columns = [*map(self._columns.missing, stamps)] if self._contract.columns else []
         return Inputs(values, columns, [])
 
-    def _advance(self, places: NDArray[np.int64], inputs: Inputs) -> list[StreamOutput]:
+    def _advance(self, places: Places, inputs: Inputs) -> list[StreamOutput]:
         """Run the graph over the streams at these places, a batch after the other."""
-        outputs, batch = [], self._batch
-        for start in range(0, len(places), self.batch_size):
-            part = slice(start, start + self.batch_size)
-            batch.reading[: len(places[part])] = inputs.values[part]
-            self._lay(inputs.columns[part], places[part])
-            quantiles = batch.advance(self._slots, places[part])
+        outputs: dict[int, StreamOutput] = {}
+        bank, is_taken = self._slots.bank, self._slots.heard.is_taken
+        for part in bank.parts(places):
+            told, rows = places[part], bank.rows(places[part])
+            bank.reading[rows] = inputs.values[part]
+            if inputs.columns:
+                self._lay([inputs.columns[one] for one in part], told, rows)
+            quantiles = bank.advance(told, is_taken)
             points = quantiles[..., self._contract.median]
             # Each its own: who keeps one does not keep those of the whole batch.
-            outputs += [
-                StreamOutput(point.copy(), levels.copy())
-                for point, levels in zip(points, quantiles, strict=True)
-            ]
-        return outputs
+            for one, point, levels in zip(part.tolist(), points, quantiles, strict=True):
+                outputs[one] = StreamOutput(point.copy(), levels.copy())
+        return [outputs[one] for one in range(len(places))]
 
-    def _lay(self, columns: list[Beside], places: NDArray[np.int64]) -> None:
+    def _lay(self, columns: list[Beside], places: Places, rows: Places) -> None:
         """Put what goes with the readings where the graph looks for it."""
-        if not columns:
-            return
-        now, ahead = self._batch.now[: len(columns)], self._batch.ahead[: len(columns)]
-        self._columns.lay_static(self._slots.static[places], now)
-        for row, beside in enumerate(columns):
+        now, ahead = self._slots.bank.now, self._slots.bank.ahead
+        beside_now = now[rows]
+        self._columns.lay_static(self._slots.static[places], beside_now)
+        now[rows] = beside_now
+        for row, beside in zip(rows, columns, strict=True):
             self._columns.lay(beside, now[row], ahead[row])
 
-    def _find(self, keys: Iterable[Any]) -> NDArray[np.int64]:
+    def _no_slots(self) -> Slots:
+        kind: type[Bank] = DeviceBank if self._is_away else HostBank
+        bank = kind(self._session, self._contract, self._columns, size=self.batch_size)
+        return Slots(self._contract, bank, statics=self._columns.statics)
+
+    def _find(self, keys: Iterable[Any]) -> Places:
         """Return the places of keys, `NEW` of those that have none."""
         return np.array([self._places.get(key, NEW) for key in keys], np.int64)
 
-    def _keys(self, places: NDArray[np.int64]) -> dict[Key, int]:
+    def _keys(self, places: Places) -> dict[Key, int]:
         """Return the keys at these places, in the order in which they joined."""
         if not places.size:
             return {}
@@ -338,17 +348,16 @@ class StreamPool:
             return self._columns.read_static(self._statics.get(key))
 
 
-def _arrays(slots: Slots, contract: Contract) -> dict[str, NDArray[Any]]:
-    """Return by name what a snapshot keeps of each slot."""
-    state = {one.name: array for one, array in zip(contract.state, slots.state, strict=True)}
+def _beside(slots: Slots) -> dict[str, NDArray[Any]]:
+    """Return by name what a snapshot keeps of each slot beside its state."""
     heard = {"call": slots.heard.call, "moment": slots.heard.moment}
-    return {**state, "static": slots.static, "last": slots.last, "untold": slots.untold, **heard}
+    return {"static": slots.static, "last": slots.last, "untold": slots.untold, **heard}
 
 
-def _batch_size(given: int | Literal["auto"], contract: Contract) -> int:
+def _batch_size(given: int | Literal["auto"], contract: Contract, *, is_away: bool) -> int:
     if given == "auto":
         numbers = sum(math.prod(described.shape) for described in contract.state)
         least, most = BATCH_SIZES
-        return min(max(CACHE // (numbers * BYTES), least), most)
+        return DEVICE_BATCH if is_away else min(max(CACHE // (numbers * BYTES), least), most)
     check_integer("batch_size", given, least=1)
     return int(given)

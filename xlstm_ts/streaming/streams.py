@@ -61,7 +61,8 @@ class Stream:
         self._arrays = (initial_state(contract), initial_state(contract))
         device = device_of(model.session)
         self._states = tuple([tensor(one, device) for one in arrays] for arrays in self._arrays)
-        self._bindings = tuple(self._bind(model.session, *pair) for pair in ((0, 1), (1, 0)))
+        self._session, self._is_away = model.session, device != "cpu"
+        self._bindings = [self._bind(model.session, *pair) for pair in ((0, 1), (1, 0))]
         # What a step looks up each time.
         self._channels, self._domain = contract.channels, Domain(contract)
         self._is_plain = len(contract.channels) == 1 and contract.transform is None
@@ -333,8 +334,12 @@ class Stream:
             self._told[place] = value
 
     def _advance(self) -> StreamOutput:
-        self._run(self._bindings[self._current])
-        self._current = 1 - self._current
+        now, after = self._current, 1 - self._current
+        if self._is_away:
+            # What is bound for another device is copied when it is bound, and not again.
+            self._bindings[now] = self._bind(self._session, now, after)
+        self._run(self._bindings[now])
+        self._current = after
         return self._output()
 
     def _output(self) -> StreamOutput:
