@@ -167,7 +167,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     ),
     "xlstm_ts.parquet.scan": (
         {"xlstm_ts.frames", "xlstm_ts.panels"}
-        | {f"xlstm_ts.parquet.{name}" for name in ("clock", "files", "index", "panel")},
+        | {f"xlstm_ts.parquet.{name}" for name in ("clock", "files", "folders", "index", "panel")},
         set(),
     ),
     "xlstm_ts.parquet.rows": (

@@ -133,6 +133,31 @@ def test_keys_are_text_categories_or_integers(tmp_path: Path) -> None:
         assert index.keys == list(dict.fromkeys(ids.tolist()))
 
 
+@pytest.mark.parametrize("ids", [["a/b", "c d", "é=1"], [7, 3, -5], ["7", "007", "x"]])
+def test_folders_name_series_as_engines_write_them(ids: list[Any], tmp_path: Path) -> None:
+    frame = table(unique_id=np.repeat(np.array(ids, object), 30), region="north")
+    frame.to_parquet(tmp_path, partition_cols=["region", "unique_id"], index=False)
+    index = read_index(ParquetPanel(tmp_path), long=LongColumns())
+    assert set(index.keys) == set(ids)
+    for key, series in whole(index).items():
+        rows = frame[frame["unique_id"] == key]
+        np.testing.assert_array_equal(series, rows["y"])
+        assert list(series.index) == list(rows["ds"])
+
+
+def test_a_column_of_series_counts_more_than_a_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "unique_id=z"
+    folder.mkdir()
+    assert index_of(table(), folder=folder).keys == ["a", "b", "c"]
+
+
+def test_folders_that_name_no_series_are_refused(tmp_path: Path) -> None:
+    frame = table(unique_id=np.repeat(np.array(["a", None, "c"], object), 30))
+    frame.to_parquet(tmp_path, partition_cols=["unique_id"], index=False)
+    with pytest.raises(SeriesError, match=r"HIVE_DEFAULT_PARTITION.*rows that have no 'unique_id'"):
+        read_index(ParquetPanel(tmp_path), long=LongColumns())
+
+
 @pytest.mark.parametrize("kind", ["decimal", "float16", "categories", "bool"])
 def test_readings_of_other_types_are_numbers(kind: str, tmp_path: Path) -> None:
     expected = np.arange(90.0) % 2

@@ -27,7 +27,8 @@ class StoredFile(NamedTuple):
     """A file as it was found: its size tells whether it changed.
 
     `groups` `(G + 1,)` are the rows before each row group, and all; `unit` and `zone` are those of
-    its times; `has_text` says whether its series have names of text, or of integers.
+    its times; `has_text` says whether its series have names of text, or of integers; `series` is
+    the one that its folder names, None where a column does.
     """
 
     path: str
@@ -36,6 +37,7 @@ class StoredFile(NamedTuple):
     unit: str | None
     zone: str | None
     has_text: bool
+    series: Hashable | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +63,19 @@ class Batch:
 
 
 @contextmanager
-def open_file(path: Path, long: LongColumns) -> Iterator[tuple[StoredFile, Any]]:
+def open_file(
+    path: Path, long: LongColumns, folder: Hashable | None = None
+) -> Iterator[tuple[StoredFile, Any]]:
     """Open a file and check its columns.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    long : LongColumns
+        Names of the columns.
+    folder : hashable, optional
+        The series that its folder names; it is that of all rows where the file has no such column.
 
     Raises
     ------
@@ -71,21 +84,25 @@ def open_file(path: Path, long: LongColumns) -> Iterator[tuple[StoredFile, Any]]
     """
     with _opened(path) as file:
         schema = file.schema_arrow
-        for name in long:
+        series = None if long.id in schema.names else folder
+        for name in long if series is None else (long.time, long.target):
             if schema.names.count(name) != 1:
                 raise SeriesError(
                     f"{path} has {'no' if name not in schema.names else 'more than one'} column "
                     f"{name!r}, but {', '.join(schema.names)}; name its columns by `id_column`, "
                     "`time_column` and `target_column`."
                 )
-        kind = _checked_type(path, long.id, schema, kinds=(*TEXTS, "integer"))
+        has_text = isinstance(series, str)
+        if series is None:
+            kind = _checked_type(path, long.id, schema, kinds=(*TEXTS, "integer"))
+            has_text = _is_any(kind, TEXTS)
         _checked_type(path, long.target, schema, kinds=NUMBERS)
         _checked_type(path, long.time, schema, kinds=("timestamp", "date", "integer"))
         unit, zone = _time_of(schema.field(long.time).type)
         counts = [file.metadata.row_group(n).num_rows for n in range(file.metadata.num_row_groups)]
         groups = np.concatenate(([0], np.cumsum(counts, dtype=np.int64))).astype(np.int64)
-        has_text = _is_any(kind, TEXTS)
-        yield StoredFile(str(path), path.stat().st_size, groups, unit, zone, has_text), file
+        size = path.stat().st_size
+        yield StoredFile(str(path), size, groups, unit, zone, has_text, series), file
 
 
 def batches(file: Any, stored: StoredFile, long: LongColumns) -> Iterator[Batch]:
@@ -96,26 +113,22 @@ def batches(file: Any, stored: StoredFile, long: LongColumns) -> Iterator[Batch]
     SeriesError
         Where a row has no series or no time.
     """
-    import pyarrow.compute as pc
-
     row = 0
-    for batch in file.iter_batches(BATCH, columns=list(long)):
+    columns = long if stored.series is None else (long.time, long.target)
+    for batch in file.iter_batches(BATCH, columns=list(columns)):
         if not len(batch):
             continue
-        ids, times, values = (batch.column(name) for name in long)
-        for name, column in ((long.id, ids), (long.time, times)):
-            if column.null_count:
-                at = int(np.argmax(column.is_null().to_numpy(zero_copy_only=False)))
-                raise SeriesError(f"{stored.path}, row {row + at} has no {name!r}; give it one.")
-        ids = _plain(ids)
-        # pyarrow makes its functions when it is imported.
-        changes = pc.not_equal(ids.slice(1), ids.slice(0, len(ids) - 1))  # pyright: ignore
-        heads = np.flatnonzero(changes.to_numpy(zero_copy_only=False)) + 1
-        starts = np.concatenate(([0], heads)).astype(np.int64)
+        times, values = batch.column(long.time), batch.column(long.target)
+        _check_known(times, long.time, stored, row=row)
+        starts, keys = np.zeros(1, np.int64), [stored.series]
+        if stored.series is None:
+            ids = batch.column(long.id)
+            _check_known(ids, long.id, stored, row=row)
+            starts, keys = _runs(_plain(ids))
         yield Batch(
             row=row,
             starts=starts,
-            keys=ids.take(_arrow(starts)).to_pylist(),
+            keys=keys,
             times=_integers(times, stored),
             values=_floats(values),
             unit=stored.unit,
@@ -184,6 +197,23 @@ def _opened(path: Path) -> Iterator[Any]:
         raise
     except (pa.ArrowInvalid, OSError) as err:
         raise SeriesError(f"{path} is no Parquet file, or is damaged: {err}") from err
+
+
+def _check_known(column: Any, name: str, stored: StoredFile, *, row: int) -> None:
+    if column.null_count:
+        at = int(np.argmax(column.is_null().to_numpy(zero_copy_only=False)))
+        raise SeriesError(f"{stored.path}, row {row + at} has no {name!r}; give it one.")
+
+
+def _runs(ids: Any) -> tuple[Integers, list[Hashable]]:
+    """Return where runs of one series start, and their series."""
+    import pyarrow.compute as pc
+
+    # pyarrow makes its functions when it is imported.
+    changes = pc.not_equal(ids.slice(1), ids.slice(0, len(ids) - 1))  # pyright: ignore
+    heads = np.flatnonzero(changes.to_numpy(zero_copy_only=False)) + 1
+    starts = np.concatenate(([0], heads)).astype(np.int64)
+    return starts, ids.take(_arrow(starts)).to_pylist()
 
 
 def _checked_type(path: Path, name: str, schema: Any, *, kinds: tuple[str, ...]) -> Any:

@@ -23,9 +23,10 @@ class ParquetPanel:
     """A long table of many series in Parquet files, for `XLSTMForecaster.fit`.
 
     The columns are those that the forecaster is told of: `id_column`, `time_column` and
-    `target_column`; others are not read. In each file the rows of a series stand together, in the
-    order of time. A series may go on in a later file. All have one step of fixed length; times
-    that are left out are missing readings.
+    `target_column`; others are not read. Where the files have no column of series, folders may name
+    them (`unique_id=a/`, as engines partition a table). In each file the rows of a series stand
+    together, in the order of time. A series may go on in a later file. All have one step of fixed
+    length; times that are left out are missing readings.
 
     Parameters
     ----------

@@ -19,6 +19,7 @@ from xlstm_ts.frames import LARGEST
 from xlstm_ts.panels import LongColumns
 from xlstm_ts.parquet.clock import Clock, Integers, find_clock
 from xlstm_ts.parquet.files import Batch, StoredFile, batches, open_file
+from xlstm_ts.parquet.folders import folder_series
 from xlstm_ts.parquet.index import Index, Runs
 from xlstm_ts.parquet.panel import ParquetPanel
 
@@ -50,8 +51,9 @@ def read_index(panel: ParquetPanel, *, long: LongColumns, lowest: float = -math.
         Where times are left out, with their number.
     """
     scan = _Scan(long=long, freq=panel.freq, lowest=lowest)
-    for path in panel.files():
-        scan.read(path)
+    paths = panel.files()
+    for path, folder in zip(paths, folder_series(paths, long.id), strict=True):
+        scan.read(path, folder)
     return scan.index()
 
 
@@ -85,10 +87,10 @@ class _Scan:
         self.now: Hashable = None
         self.digest = hashlib.sha256()
 
-    def read(self, path: Path) -> None:
-        """Take in a file."""
+    def read(self, path: Path, folder: Hashable | None) -> None:
+        """Take in a file, in a folder that names a series or not."""
         self.now = None
-        with open_file(path, self.long) as (stored, file):
+        with open_file(path, self.long, folder) as (stored, file):
             self.files.append(stored)
             self._check_same_kinds(stored)
             for batch in batches(file, stored, self.long):

@@ -1,0 +1,42 @@
+"""Series that are named by folders: `unique_id=a/`, as engines partition a table (Hive's way)."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from pathlib import Path
+from urllib.parse import unquote
+
+from xlstm_ts.exceptions import SeriesError
+
+NULL = "__HIVE_DEFAULT_PARTITION__"
+
+
+def folder_series(paths: Sequence[Path], name: str) -> list[Hashable | None]:
+    """Return the series that the folder `name=...` of each file tells; None where it has none.
+
+    They are integers where all are written as such, else text; engines do not keep the type.
+
+    Raises
+    ------
+    SeriesError
+        Where a folder stands for rows without a series.
+    """
+    told = [_told(path, name) for path in paths]
+    known = [text for text in told if text is not None]
+    if all(map(_is_integer, known)):
+        return [None if text is None else int(text) for text in told]
+    return [*told]
+
+
+def _told(path: Path, name: str) -> str | None:
+    for part in reversed(path.parent.parts):
+        column, equals, text = part.partition("=")
+        if equals and unquote(column) == name:
+            if text == NULL:
+                raise SeriesError(f"{path} holds rows that have no {name!r}; give them one.")
+            return unquote(text)
+    return None
+
+
+def _is_integer(text: str) -> bool:
+    return text.removeprefix("-").isdecimal() and str(int(text)) == text
