@@ -107,11 +107,13 @@ UNITS = Cost("training, µs a token", "one more token, µs", "state, KiB", "kept
 
 def _cost(report: Report, options: argparse.Namespace) -> None:
     contexts = [length for length in CONTEXTS if not options.quick or length <= 2048]
-    costs = {
-        (backbone, length): _measure(backbone, length)
-        for length in contexts
-        for backbone in BACKBONES
-    }
+    costs: dict[tuple[str, int], Cost] = {}
+    for backbone in BACKBONES:
+        measured = [_measure(backbone, length) for length in contexts]
+        # In turns: the speed of a machine drifts, and what is asked is how they compare.
+        steps = _in_turns([step for _, step in measured], rounds=200)
+        for length, (cost, _), seconds in zip(contexts, measured, steps, strict=True):
+            costs[backbone, length] = cost._replace(step=1e6 * seconds)
     for part, unit in enumerate(UNITS):
         rows = {key: cost[part] for key, cost in costs.items()}
         table = pd.Series(rows).unstack(sort=False)
@@ -125,8 +127,8 @@ def _cost(report: Report, options: argparse.Namespace) -> None:
         _draw(costs, contexts, options.plot)
 
 
-def _measure(backbone: str, length: int) -> Cost:
-    """Return the cost of two blocks, one sequence, float32."""
+def _measure(backbone: str, length: int) -> tuple[Cost, Callable[[], None]]:
+    """Return the cost of two blocks, one sequence, float32, and a step that is yet to be timed."""
     torch.manual_seed(0)
     config = _config(backbone)
     blocks, width = BACKBONES[backbone].blocks(config), config.d_model
@@ -157,12 +159,13 @@ def _measure(backbone: str, length: int) -> Cost:
             h, _ = block.step(h, past, there)
 
     size = sum(part.nbytes for past in states for part in past)
-    return Cost(
-        train=1e6 * _seconds(train, 1 + 2000 // length) / length,
-        step=1e6 * _seconds(step, 200),
+    cost = Cost(
+        train=1e6 * _in_turns([train], rounds=3 + 4000 // length)[0] / length,
+        step=float("nan"),
         state=size / 2**10,
         kept=sum(kept.values()) / 2**20,
     )
+    return cost, step
 
 
 def _states(blocks: torch.nn.ModuleList, state: State, length: int) -> list[State]:
@@ -178,14 +181,15 @@ def _states(blocks: torch.nn.ModuleList, state: State, length: int) -> list[Stat
     return states
 
 
-def _seconds(function: Callable[[], None], rounds: int) -> float:
-    function()
-    times = []
-    for _ in range(rounds):
-        start = time.process_time()
-        function()
-        times.append(time.process_time() - start)
-    return median(times)
+def _in_turns(functions: list[Callable[[], None]], *, rounds: int) -> list[float]:
+    """Return the median time of the processor of each, in seconds; the first round warms up."""
+    times: list[list[float]] = [[] for _ in functions]
+    for _ in range(rounds + 1):
+        for function, taken in zip(functions, times, strict=True):
+            start = time.process_time()
+            function()
+            taken.append(time.process_time() - start)
+    return [median(taken[1:]) for taken in times]
 
 
 def _draw(costs: dict[tuple[str, int], Cost], contexts: list[int], path: Path) -> None:
