@@ -94,6 +94,11 @@ def read_file(
     """
     with saved(path, form=form):
         with path.open("rb") as file:
+            if path.suffix == ".onnx" and not zipfile.is_zipfile(file):
+                raise SeriesError(
+                    f"{path} looks like a step graph, which a stream runs (StreamModel, or "
+                    "`xlstm-ts stream`): give the file that `save` or `fit` wrote."
+                )
             _check_sizes(file)
             with np.load(file, allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in archive.files}

@@ -55,6 +55,28 @@ def test_from_a_csv_to_a_stream(
     assert "field 'b' is ignored" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["predict", "nothere"], "There is no file nothere."),
+        (["fit", "nothere.csv", "-o", "m"], "There is no file nothere.csv."),
+        (["fit", ".", "-o", "m"], ". cannot be used: Is a directory."),
+    ],
+)
+def test_what_the_system_says_of_a_file_names_it(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    assert capsys.readouterr().err == f"error: {said}\n"
+
+
+def test_predict_of_a_graph_says_what_runs_it(
+    graph_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", str(graph_path)]) == 2
+    assert "looks like a step graph, which a stream runs" in capsys.readouterr().err
+
+
 def test_predict(fitted: XLSTMForecaster, sine: pd.DataFrame, model: Path, tmp_path: Path) -> None:
     out, data = tmp_path / "out.csv", tmp_path / "data.csv"
     assert main(["predict", str(model), "--coverage", "0.8", "-o", str(out)]) == 0

@@ -107,6 +107,15 @@ def test_unknown_fields_are_named_once() -> None:
     assert said == [ignored.format("c", hint), ignored.format("d", "")]
 
 
+def test_a_field_that_may_name_streams_is_told_so() -> None:
+    said: list[str] = []
+    reader = parser(report=said.append)
+    reader.from_json(b'{"a": 1, "b": 2, "pump": "north", "time": "2026-01-31"}')
+    reader.from_json(b'{"a": 1, "b": 2, "at": "2026-01-31", "c": "4", "time": "2026-01-31"}')
+    hint = "if it names the stream of a reading, say so by --key"
+    assert [hint in one for one in sorted(said)] == [False, False, True]
+
+
 @pytest.mark.parametrize("value", ["", None, "n/a", "N/A", " NaN ", "null", "#N/A", float("nan")])
 def test_missing_values(value: object) -> None:
     """Those that `fit` takes as missing."""

@@ -43,7 +43,10 @@ from xlstm_ts.cli.wording import for_command_line
             "`time` is 5, but the fit had no zone: give its clock.",
         ),
         ("it is a warm-up graph: write StreamModel(path, warm_up=p).", "it is a warm-up graph."),
-        ("give each reading once, or begin a new stream.", "give each reading once."),
+        (
+            "give each reading once, or begin a new stream.",
+            "give each reading once; of many streams, name the field by --key.",
+        ),
         ("a.csv has no column 'p'; it has ds, y.", "a.csv has no column 'p'; it has ds, y."),
     ],
 )

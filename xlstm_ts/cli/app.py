@@ -52,9 +52,18 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:  # before typer looks out for it
         return INTERRUPTED
     except (XLSTMError, ValueError, OSError, ImportError) as err:
-        say_aside(f"error: {err}")
+        say_aside(f"error: {_told(err)}")
         return 2
     return 0
+
+
+def _told(err: Exception) -> str:
+    """Return what went wrong; what the system says of a file, as a sentence that names it."""
+    if isinstance(err, FileNotFoundError) and err.filename is not None:
+        return f"There is no file {err.filename}."
+    if isinstance(err, OSError) and err.filename is not None:
+        return f"{err.filename} cannot be used: {err.strerror}."
+    return str(err)
 
 
 def _show_warning(message: Warning | str, *_: object, **beside: object) -> None:

@@ -159,6 +159,8 @@ class ReadingParser:
         for name in record.keys() - self._fields - self._reported:
             self._reported.add(name)
             hint = "; if it is the time, say so by --time" if has_no_time else ""
+            if self._key is None and _is_name(record[name]):
+                hint += "; if it names the stream of a reading, say so by --key"
             self._report(f"field {name!r} is ignored: the model knows no such column{hint}.")
 
     def _lacking(self, names: Collection[str]) -> list[str]:
@@ -178,6 +180,17 @@ class ReadingParser:
 
     def _example(self) -> str:
         return json.dumps(dict.fromkeys(self._numbers, 0.5))
+
+
+def _is_name(value: Any) -> bool:
+    """Return whether a value may be the name of a stream: a text that is no number and no time."""
+    if not isinstance(value, str) or read_number(value) is not None:
+        return False
+    try:
+        read_time(value, form=None)
+    except StreamError:
+        return True
+    return False
 
 
 class CsvRows:

@@ -43,7 +43,7 @@ BEFORE_CURE = ("; ", ", by ", ": ")
 def for_command_line(message: object) -> str:
     """Return a message of the library as the command line has it."""
     text = _without_python(str(message)).replace("target_transform=", "--transform ")
-    text = text.replace(", or begin a new stream", "")  # there is no way to
+    text = text.replace(", or begin a new stream", "; of many streams, name the field by --key")
     for name, option in OPTIONS.items():
         text = text.replace(f"`{name}`", option)
     text = re.sub(r"`([a-z]+(?:-[a-z]+)+)`", r"--\1", text)  # already an option
