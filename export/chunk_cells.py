@@ -91,8 +91,8 @@ class ChunkBlock:
 
     def _inputs(self, token: str, present: str, absent: str) -> _Inputs:
         g, dim, weights = self.g, self.dim, self.weights
-        mixed = self._conv(g("Mul", token, present))
-        cell = self._affine(g("Concat", mixed, token, absent, axis=2), weights.cell)
+        mixed = [] if weights.conv is None else [self._conv(weights.conv, g("Mul", token, present))]
+        cell = self._affine(g("Concat", *mixed, token, absent, axis=2), weights.cell)
         cell = self._by_phase(cell, width=2 * dim + 2)
         query, key, i, f = g.split(cell, [dim, dim, 1, 1], axis=3)
         log_inverse = g("Softplus", g("Neg", f) if weights.bounded else f)
@@ -103,10 +103,9 @@ class ChunkBlock:
         key = g("Transpose", key, perm=[0, 1, 3, 2])
         return _Inputs(query, key, value, i, g.split(sums, [count, count, 1], axis=2))
 
-    def _conv(self, token: str) -> str:
+    def _conv(self, layer: Affine, token: str) -> str:
         """Write the convolution over the tokens of each phase, its silu, and what it keeps."""
         g, phases = self.g, self.phases
-        layer = self.weights.conv
         width = self.block.norm.normalized_shape[0]
         taps = len(layer.weight) // width
         # By tokens instead of phases, what is kept joins the tokens of the chunk as they came.

@@ -66,13 +66,13 @@ class MLSTMWeights(NamedTuple):
 
     Attributes
     ----------
-    conv : Affine
+    conv : Affine or None
         From the last K normed tokens, oldest first, through the up-projection to the convolved
-        inside: `(K * E, I)`.
+        inside: `(K * E, I)`. None where there is no convolution.
     cell : Affine
-        From the convolved inside, the normed token, and the mark of an absent token to the query
-        (scaled by D**-0.5), key, input and forget gate of each head: `H * (2 * D + 2)` columns. An
-        absent token neither writes nor forgets.
+        From the convolved inside, if there is one, the normed token, and the mark of an absent
+        token to the query (scaled by D**-0.5), key, input and forget gate of each head:
+        `H * (2 * D + 2)` columns. An absent token neither writes nor forgets.
     value : Affine
         From the normed token to the values of each head and a one: `H * (D + 1)` columns. The one
         makes the normaliser n the last column of C.
@@ -85,7 +85,7 @@ class MLSTMWeights(NamedTuple):
         gate then keeps its sign, for a sigmoid; otherwise it is turned, for a softplus.
     """
 
-    conv: Affine
+    conv: Affine | None
     cell: Affine
     value: Affine
     gate: Weights
@@ -98,14 +98,14 @@ class SLSTMWeights(NamedTuple):
 
     Attributes
     ----------
-    conv : Affine
+    conv : Affine or None
         From the last K normed tokens, oldest first, to the convolved one.
     cell : Affine
-        From the convolved token, the normed token, the last output and the mark of an absent token
+        From the convolved token, if there is one, the normed token, the last output and the mark of an absent token
         to the gates i, -f, z, o, each `H * D` columns.
     """
 
-    conv: Affine
+    conv: Affine | None
     cell: Affine
 
 
@@ -177,6 +177,10 @@ def fold_mlstm(block: MLSTMBlock) -> MLSTMWeights:
     absent[:, -2:] = np.array([NEVER, -NEVER]) * sign
     bias[:, -2:] = array(layer.gates.bias).reshape(2, heads).T * sign
 
+    if layer.conv is None:
+        # What a convolution would have made of the inside is the inside itself.
+        token += np.tensordot(inside, mixed, 1)
+        cell = cell[inner:]
     values, ones = np.zeros((len(inside), heads, dim + 1)), np.zeros((heads, dim + 1))
     values[..., :dim] = value.reshape(-1, heads, dim)
     ones[:, dim] = 1
@@ -236,14 +240,19 @@ def fold_slstm(block: SLSTMBlock) -> SLSTMWeights:
     cell[:, 1] *= -1
     bias[1] *= -1
     cell[-1, :2] = NEVER
+    if layer.conv is None:
+        cell[width : 2 * width] += cell[:width]
+        cell = cell[width:]
     return SLSTMWeights(
         conv=_fold_conv(layer.conv, np.eye(width)),
         cell=Affine(cell.reshape(len(cell), -1), bias.ravel()),
     )
 
 
-def _fold_conv(conv: CausalConv, inside: Weights) -> Affine:
+def _fold_conv(conv: CausalConv | None, inside: Weights) -> Affine | None:
     """Multiply the taps of a depthwise convolution into the map of a token to its inside."""
+    if conv is None:
+        return None
     taps = array(conv.weight)
     return Affine(np.concatenate([inside * tap for tap in taps]), array(conv.bias))
 
@@ -258,10 +267,15 @@ def _largest_input_gate(block: MLSTMBlock, mixed: Weights, token: Weights) -> fl
     layer, gain = block.cell, array(block.norm.weight)[:, None]
     inner, heads = mixed.shape[0], mixed.shape[2]
     length = np.sqrt(len(gain))
-    inside = length * np.linalg.norm(gain * array(block.up.weight).T[:, :inner], axis=0)
-    taps, bias = array(layer.conv.weight), array(layer.conv.bias)
-    convolved = np.maximum(inside * np.abs(taps).sum(0) + bias, 0)[:, None]
+    up = array(block.up.weight).T[:, :inner]
     gate_mixed, gate_token = mixed[:, 0], token[:, 0]  # (I, H), (E, H)
-    through = np.maximum(gate_mixed * convolved, gate_mixed * SILU_MINIMUM).sum(0)
+    through = np.zeros(heads)
+    if layer.conv is None:
+        gate_token = gate_token + up @ gate_mixed
+    else:
+        inside = length * np.linalg.norm(gain * up, axis=0)
+        taps, bias = array(layer.conv.weight), array(layer.conv.bias)
+        convolved = np.maximum(inside * np.abs(taps).sum(0) + bias, 0)[:, None]
+        through = np.maximum(gate_mixed * convolved, gate_mixed * SILU_MINIMUM).sum(0)
     directly = length * np.linalg.norm(gain * gate_token, axis=0)
     return float((through + directly + array(layer.gates.bias)[:heads]).max())

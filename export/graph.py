@@ -308,13 +308,15 @@ class _StepGraph:
         width = config.patch_length * config.group_channels
         return self.g("Reshape", window, np.array([-1, width]))
 
-    def _conv(self, name: str, conv: Affine, x: str, present: str) -> str:
-        """Write the causal convolution, an absent token as zero, and its silu."""
+    def _convolved(self, name: str, conv: Affine | None, x: str, present: str) -> list[str]:
+        """Write the causal convolution, if any, an absent token as zero, and its silu."""
+        if conv is None:
+            return []
         g, width = self.g, self.config.d_model
         past = self._dequeue(f"{name}_conv", (len(conv.weight) - width,))
         tokens = g("Concat", past, g("Mul", x, present), axis=1)
         self._enqueue(f"{name}_conv", g.cut(tokens, axis=1, start=width))
-        return self.g.silu(self._affine(tokens, conv))
+        return [self.g.silu(self._affine(tokens, conv))]
 
     def _stabilise(self, name: str, shape: tuple[int, ...], *, i: str, minus_f: str) -> list[str]:
         """Write the stabilised gates f' and i' and the new log-scale m (equations 15 to 17).
@@ -333,10 +335,10 @@ class _StepGraph:
         g, weights = self.g, fold_mlstm(block)
         heads, dim = block.cell.heads, block.cell.dim
         token = self._norm(x, block.norm)
-        mixed = self._conv(name, weights.conv, token, tokens.present)
-        seen = g("Concat", mixed, token, tokens.absent, axis=1)
+        mixed = self._convolved(name, weights.conv, token, tokens.present)
+        seen = g("Concat", *mixed, token, tokens.absent, axis=1)
         sizes = [dim, dim, 1, 1, dim + 1, dim]
-        if heads * dim <= WIDEST_JOINED:
+        if not mixed or heads * dim <= WIDEST_JOINED:
             parts = self._by_head(self._affine(seen, join_products(weights, heads)), sum(sizes))
             query, key, i, f, value, gate = g.split(parts, sizes, axis=3)
         else:
@@ -369,11 +371,11 @@ class _StepGraph:
         heads, dim = block.cell.heads, block.cell.dim
         width = heads * dim
         normed = self._norm(x, block.norm)
-        mixed = self._conv(name, weights.conv, normed, tokens.present)
+        mixed = self._convolved(name, weights.conv, normed, tokens.present)
         before, c = (self._dequeue(f"{name}_{letter}", (width,)) for letter in "hc")
         n = self._dequeue(f"{name}_n", (width,), start=NEXT_TO_NOTHING)
         gates = self._affine(
-            g("Concat", mixed, normed, before, tokens.absent, axis=1), weights.cell
+            g("Concat", *mixed, normed, before, tokens.absent, axis=1), weights.cell
         )
         i, minus_f, z, o = g.split(gates, [width] * 4, axis=1)
         forget, write, _ = self._stabilise(name, (width,), i=i, minus_f=minus_f)

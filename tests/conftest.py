@@ -36,6 +36,8 @@ CONFIGS: dict[str, dict[str, object]] = {
     "linear path alone": {"linear_length": 1},
     "no blocks": {"blocks": "", "patch_length": 2, "linear_length": 5},
     "point": {"blocks": "s", "quantiles": (0.5,), "expansion": 2},
+    "no convolution": {"patch_length": 2, "conv_length": 0},
+    "no convolution, mixed": {"blocks": "sm", "conv_length": 0, "channels": "mixed"},
     "many quantiles": {"patch_length": 2, "quantiles": (0.05, 0.2, 0.6, 0.9), "channels": "mixed"},
     "channel embedding": {"patch_length": 3, "channel_embedding": True, "n_known": 1},
     "past columns": {"n_past": 2},

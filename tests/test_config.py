@@ -20,7 +20,7 @@ def config(**changes: object) -> XLSTMConfig:
         ({"d_model": 0}, "`d_model` must be at least 1, got 0"),
         ({"n_heads": 0}, "`n_heads` must be at least 1, got 0"),
         ({"expansion": 0}, "`expansion` must be at least 1, got 0"),
-        ({"conv_length": 1}, "`conv_length` must be at least 2, got 1"),
+        ({"conv_length": 1}, "`conv_length` must be 0, for none, or at least 2; got 1"),
         ({"linear_length": -1}, "`linear_length` must be at least 0, got -1"),
         ({"scaling_span": 1.9}, "`scaling_span` must be at least 2, got 1.9"),
         ({"scaling_span": float("nan")}, "`scaling_span` must be at least 2, got nan"),

@@ -208,7 +208,7 @@ def test_a_high_level_keeps_its_digits() -> None:
 def test_stops_early_and_keeps_the_best() -> None:
     y = ARRAY.copy()
     y[-16:] *= -1  # what is learned before the tail is soon wrong in it
-    forecaster = small(max_steps=200, learning_rate=1e-2, patience=2, dropout=0.0).fit(y)
+    forecaster = small(max_steps=200, learning_rate=3e-2, patience=2, dropout=0.0).fit(y)
     losses = [record.validation_loss for record in forecaster.history_]
     assert len(losses) < 10
     assert losses.index(min(losses)) == len(losses) - 3

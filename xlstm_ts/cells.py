@@ -2,7 +2,8 @@
 
 A cell is one step of the textbook plus a fast way to run many: `step` takes one token, `forward`
 takes a sequence, both return `(h, state)`, and the two agree to rounding. The state of a cell
-starts with the last inputs of its causal convolution, followed by the paper's letters.
+starts with the last inputs of its causal convolution, if it has one, followed by the paper's
+letters.
 """
 
 from __future__ import annotations
@@ -44,6 +45,31 @@ class CausalConv(nn.Module):
         return F.silu((past * self.weight).sum(1) + self.bias), past[:, 1:]
 
 
+class _Cell(nn.Module):
+    """What both cells begin with: a causal convolution, or none where `conv_length` is 0."""
+
+    def __init__(self, width: int, heads: int, conv_length: int) -> None:
+        super().__init__()
+        self.heads, self.dim = heads, width // heads
+        self.conv = CausalConv(width, conv_length) if conv_length else None
+
+    def _conv_fields(self) -> tuple[StateField, ...]:
+        if self.conv is None:
+            return ()
+        length, width = self.conv.weight.shape
+        return (StateField("conv", (length - 1, width)),)
+
+    def _mix(
+        self, x: Tensor, state: State, mask: Tensor, *, is_step: bool
+    ) -> tuple[Tensor, State, State]:
+        """Return convolved tokens, the new inputs of the convolution, and the rest of the state."""
+        if self.conv is None:
+            return x, (), state
+        convolve = self.conv.step if is_step else self.conv
+        mixed, history = convolve(x * mask.unsqueeze(-1), state[0])
+        return mixed, (history,), state[1:]
+
+
 class HeadNorm(nn.Module):
     """Layer norm of each head on its own, with one gain per unit."""
 
@@ -57,16 +83,14 @@ class HeadNorm(nn.Module):
         return normed.flatten(-2) * self.weight
 
 
-class MLSTMCell(nn.Module):
+class MLSTMCell(_Cell):
     """Matrix memory: causal convolution, q k v and gates, the mLSTM recurrence, per-head norm.
 
     Equations 19 to 27 of Beck et al. (2024), https://arxiv.org/abs/2405.04517.
     """
 
     def __init__(self, width: int, heads: int, conv_length: int) -> None:
-        super().__init__()
-        self.heads, self.dim, self.conv_length = heads, width // heads, conv_length
-        self.conv = CausalConv(width, conv_length)
+        super().__init__(width, heads, conv_length)
         self.query_key = nn.Linear(width, 2 * width, bias=False)
         self.value = nn.Linear(width, width, bias=False)
         self.gates = nn.Linear(3 * width, 2 * heads)
@@ -80,7 +104,7 @@ class MLSTMCell(nn.Module):
         """Return the fields of the state, in order."""
         heads, dim = self.heads, self.dim
         return (
-            StateField("conv", (self.conv_length - 1, heads * dim)),
+            *self._conv_fields(),
             StateField("c", (heads, dim, dim)),
             StateField("n", (heads, dim)),
             StateField("m", (heads,), M_START),
@@ -88,15 +112,15 @@ class MLSTMCell(nn.Module):
 
     def forward(self, x: Tensor, state: State, mask: Tensor) -> tuple[Tensor, State]:
         """Run over `x` `(S, N, E)` with `mask` `(S, N)`, true where a token holds a reading."""
-        mixed, history = self.conv(x * mask.unsqueeze(-1), state[0])
-        h, memory = mlstm(*self._inputs(x, mixed), state=MLSTMState(*state[1:]), mask=mask)
-        return self.norm(h), (history, *memory)
+        mixed, past, memory = self._mix(x, state, mask, is_step=False)
+        h, new = mlstm(*self._inputs(x, mixed), state=MLSTMState(*memory), mask=mask)
+        return self.norm(h), (*past, *new)
 
     def step(self, x: Tensor, state: State, mask: Tensor) -> tuple[Tensor, State]:
         """Take one token `x` `(S, E)` with `mask` `(S,)`."""
-        mixed, history = self.conv.step(x * mask.unsqueeze(-1), state[0])
-        h, memory = mlstm_step(*self._inputs(x, mixed), MLSTMState(*state[1:]), mask=mask)
-        return self.norm(h), (history, *memory)
+        mixed, past, memory = self._mix(x, state, mask, is_step=True)
+        h, new = mlstm_step(*self._inputs(x, mixed), MLSTMState(*memory), mask=mask)
+        return self.norm(h), (*past, *new)
 
     def _inputs(self, x: Tensor, mixed: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         query, key = self.query_key(mixed).chunk(2, -1)
@@ -106,7 +130,7 @@ class MLSTMCell(nn.Module):
         return q, k, v, i, f
 
 
-class SLSTMCell(nn.Module):
+class SLSTMCell(_Cell):
     """Scalar memory with memory mixing: causal convolution, the sLSTM recurrence, per-head norm.
 
     Equations 8 to 18 of Beck et al. (2024), https://arxiv.org/abs/2405.04517. Input and forget
@@ -114,9 +138,7 @@ class SLSTMCell(nn.Module):
     """
 
     def __init__(self, width: int, heads: int, conv_length: int) -> None:
-        super().__init__()
-        self.heads, self.dim, self.conv_length = heads, width // heads, conv_length
-        self.conv = CausalConv(width, conv_length)
+        super().__init__(width, heads, conv_length)
         self.input_forget = nn.Linear(width, 2 * width, bias=False)
         self.cell_output = nn.Linear(width, 2 * width, bias=False)
         recurrent = torch.empty(heads, 4, self.dim, self.dim).normal_() / self.dim
@@ -131,7 +153,7 @@ class SLSTMCell(nn.Module):
         """Return the fields of the state, in order."""
         units = (self.heads, self.dim)
         return (
-            StateField("conv", (self.conv_length - 1, self.heads * self.dim)),
+            *self._conv_fields(),
             StateField("h", units),
             StateField("c", units),
             StateField("n", units),
@@ -140,17 +162,17 @@ class SLSTMCell(nn.Module):
 
     def forward(self, x: Tensor, state: State, mask: Tensor) -> tuple[Tensor, State]:
         """Run over `x` `(S, N, E)` with `mask` `(S, N)`, true where a token holds a reading."""
-        mixed, history = self.conv(x * mask.unsqueeze(-1), state[0])
+        mixed, past, memory = self._mix(x, state, mask, is_step=False)
         gates = self._inputs(x, mixed)
-        h, memory = slstm(gates, self.recurrent, self.bias, state=SLSTMState(*state[1:]), mask=mask)
-        return self.norm(h), (history, *memory)
+        h, new = slstm(gates, self.recurrent, self.bias, state=SLSTMState(*memory), mask=mask)
+        return self.norm(h), (*past, *new)
 
     def step(self, x: Tensor, state: State, mask: Tensor) -> tuple[Tensor, State]:
         """Take one token `x` `(S, E)` with `mask` `(S,)`."""
-        mixed, history = self.conv.step(x * mask.unsqueeze(-1), state[0])
+        mixed, past, memory = self._mix(x, state, mask, is_step=True)
         gates = self._inputs(x, mixed)
-        h, memory = slstm_step(gates, self.recurrent, self.bias, SLSTMState(*state[1:]), mask=mask)
-        return self.norm(h), (history, *memory)
+        h, new = slstm_step(gates, self.recurrent, self.bias, SLSTMState(*memory), mask=mask)
+        return self.norm(h), (*past, *new)
 
     def _inputs(self, x: Tensor, mixed: Tensor) -> Tensor:
         gates = torch.cat((self.input_forget(mixed), self.cell_output(x)), -1)

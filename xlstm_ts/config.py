@@ -48,7 +48,7 @@ class XLSTMConfig:
     expansion : int
         Width of the inside of an mLSTM block in units of `d_model`.
     conv_length : int
-        Tokens that the causal convolution of each cell sees.
+        Tokens that the causal convolution in front of each cell sees, at least 2; 0 leaves it out.
     linear_length : int
         Readings that the linear path sees; 0 leaves it out.
     scaling_span : float
@@ -100,7 +100,7 @@ class XLSTMConfig:
             "d_model": 1,
             "n_heads": 1,
             "expansion": 1,
-            "conv_length": 2,
+            "conv_length": 0,
             "linear_length": 0,
             "n_past": 0,
             "n_known": 0,
@@ -108,6 +108,8 @@ class XLSTMConfig:
         }
         for name, least in at_least.items():
             check_integer(name, getattr(self, name), least=least)
+        if self.conv_length == 1:
+            raise ValueError("`conv_length` must be 0, for none, or at least 2; got 1.")
         check_number("scaling_span", self.scaling_span, least=2)
         check_fraction("dropout", self.dropout)
         if self.channels not in ("independent", "mixed"):

@@ -59,8 +59,10 @@ class XLSTMForecaster(Prediction, BaseEstimator):  # type: ignore[misc]
     d_model, n_heads : int, default=64, 4
         Width of the model and heads of each cell.
     expansion : int, default=1
-        Width inside an mLSTM block in units of `d_model`; 2, as in the paper, carries four times
-        the state.
+        Width inside an mLSTM block in units of `d_model`; 2 (the paper's) has four times the state.
+    conv_length : int or "auto", default="auto"
+        Tokens that the causal convolution of each cell sees, 0 for none. "auto" takes 4 of single
+        readings, as the paper does, and none of patches.
     linear_length : int, default=0
         Readings of a linear path beside the blocks; helps where patches miss the season.
     scaling_span : float or "auto", default="auto"
@@ -173,6 +175,7 @@ class XLSTMForecaster(Prediction, BaseEstimator):  # type: ignore[misc]
         d_model: int = 64,
         n_heads: int = 4,
         expansion: int = 1,
+        conv_length: int | Literal["auto"] = "auto",
         linear_length: int = 0,
         scaling_span: float | Literal["auto"] = "auto",
         dropout: float = 0.2,
@@ -211,6 +214,7 @@ class XLSTMForecaster(Prediction, BaseEstimator):  # type: ignore[misc]
         self.d_model = d_model
         self.n_heads = n_heads
         self.expansion = expansion
+        self.conv_length: int | Literal["auto"] = conv_length
         self.linear_length = linear_length
         self.scaling_span: float | Literal["auto"] = scaling_span
         self.dropout = dropout

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from xlstm_ts.forecaster import XLSTMForecaster
 
 LONGEST_CONTEXT = 512
+CONV_LENGTH = 4  # tokens, where they are single readings; patches hold their neighbours already
 # A span of seven seasons follows the week of hourly data; without a season, the same number.
 SPAN_SEASONS = 7
 SPAN_WITHOUT_SEASON = 168.0
@@ -108,7 +109,8 @@ def plan_fit(
 def _model_config(
     forecaster: XLSTMForecaster, panel: Panel | Outline, covariates: Covariates, *, season: int
 ) -> XLSTMConfig:
-    patch, span = forecaster.patch_length, forecaster.scaling_span
+    patch = season if forecaster.patch_length == "auto" else forecaster.patch_length
+    span, conv = forecaster.scaling_span, forecaster.conv_length
     usual_span = SPAN_SEASONS * season if season > 1 else SPAN_WITHOUT_SEASON
     same = (
         "horizon", "channels", "channel_embedding", "blocks", "d_model", "n_heads", "expansion",
@@ -118,7 +120,8 @@ def _model_config(
         **{name: getattr(forecaster, name) for name in same},
         n_channels=len(panel.channels),
         quantiles=_levels(forecaster.quantiles),
-        patch_length=season if patch == "auto" else patch,
+        patch_length=patch,
+        conv_length=(CONV_LENGTH if patch == 1 else 0) if conv == "auto" else conv,
         scaling_span=usual_span if span == "auto" else span,
         n_past=len(covariates.named("past")),
         n_known=len(covariates.named("known")),

@@ -52,10 +52,10 @@ class XLSTMForecaster(BaseForecaster):  # type: ignore[misc]
         The trained levels, of which the others follow: train those that matter most, in the tails
         above all. A single level forecasts no other.
     context_length, patch_length, channels, channel_embedding, blocks, d_model, n_heads, \
-expansion, linear_length, scaling_span, dropout, target_transform, max_steps, batch_size, \
-learning_rate, weight_decay, gradient_clip, stateful, validation_fraction, patience, calendar, \
-id_column, time_column, target_column, max_time, callbacks, checkpoint, device, devices, \
-num_nodes, strategy, precision, random_state, verbose
+expansion, conv_length, linear_length, scaling_span, dropout, target_transform, max_steps, \
+batch_size, learning_rate, weight_decay, gradient_clip, stateful, validation_fraction, patience, \
+calendar, id_column, time_column, target_column, max_time, callbacks, checkpoint, device, \
+devices, num_nodes, strategy, precision, random_state, verbose
         As those of `xlstm_ts.XLSTMForecaster`.
     known_future : "all" or sequence of str, default="all"
         Columns of `X` that are known for the times that `predict` forecasts, as sktime has it of
