@@ -24,6 +24,7 @@ from xlstm_ts.config import XLSTMConfig
 from xlstm_ts.state import State, StateField
 
 WIDTH = 64  # of "mm"
+TAPS = 4  # of the convolution of Mamba, which always has one
 LONGEST = 10_000.0  # of the wavelengths of the rotary embedding, over 2 pi
 
 
@@ -114,10 +115,10 @@ class MambaBlock(nn.Module):
     def __init__(self, config: XLSTMConfig, *, expansion: int = 2, states: int = 16) -> None:
         super().__init__()
         width, inner = config.d_model, expansion * config.d_model
-        self.states, self.rank, self.conv_length = states, math.ceil(width / 16), config.conv_length
+        self.states, self.rank = states, math.ceil(width / 16)
         self.norm = nn.LayerNorm(width, bias=False)
         self.up = nn.Linear(width, 2 * inner, bias=False)
-        self.conv = CausalConv(inner, config.conv_length)
+        self.conv = CausalConv(inner, TAPS)
         self.select = nn.Linear(inner, self.rank + 2 * states, bias=False)
         self.delta = nn.Linear(self.rank, inner)
         self.log_decay = nn.Parameter(torch.arange(1.0, states + 1).log()[:, None].repeat(1, inner))
@@ -133,7 +134,7 @@ class MambaBlock(nn.Module):
         """Return the fields of the state, in order."""
         inner = len(self.skip)
         return (
-            StateField("conv", (self.conv_length - 1, inner)),
+            StateField("conv", (TAPS - 1, inner)),
             StateField("h", (self.states, inner)),
         )
 
