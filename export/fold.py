@@ -101,8 +101,8 @@ class SLSTMWeights(NamedTuple):
     conv : Affine or None
         From the last K normed tokens, oldest first, to the convolved one.
     cell : Affine
-        From the convolved token, if there is one, the normed token, the last output and the mark of an absent token
-        to the gates i, -f, z, o, each `H * D` columns.
+        From the convolved token, if there is one, the normed token, the last output and the mark
+        of an absent token to the gates i, -f, z, o, each `H * D` columns.
     """
 
     conv: Affine | None

@@ -200,6 +200,18 @@ def test_stamps_that_are_left_out_are_missing_readings(
     assert again.filled == told.filled == 2
 
 
+def test_a_pause_of_a_year_takes_no_minute(path: Path, readings: pd.DataFrame) -> None:
+    stream, steps = DetectorModel(path).create_stream(), []
+    take = stream._take
+    stream._take = lambda values: steps.append(1) or take(values)  # type: ignore[method-assign]
+    stream.step(readings.iloc[0], time=readings.index[0])
+    verdict = stream.step(readings.iloc[1], time=readings.index[1] + pd.Timedelta(days=365))
+    step = readings.index[1] - readings.index[0]
+    assert stream.filled == pd.Timedelta(days=365) // step
+    assert len(steps) < 10_000 < stream.filled
+    assert verdict.status == "warm-up"
+
+
 def test_a_file_keeps_everything(
     detector: XLSTMAnomalyDetector, readings: pd.DataFrame, tmp_path: Path
 ) -> None:

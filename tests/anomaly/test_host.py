@@ -321,3 +321,26 @@ def test_where_nothing_ever_happens_nothing_is_told() -> None:
     trace = host.fresh().run(still[600:])
     assert not trace.alarms.any()
     assert not trace.events
+
+
+@pytest.mark.parametrize("policy", ["auto", "hold"])
+def test_a_pause_of_months_is_passed_over_as_if_it_were_stepped(policy: str) -> None:
+    host = AnomalyHost(HostConfig(policy=policy, n_rebase=200), alpha=1e-4).fit(clean(2000))
+    readings = clean(1200, seed=1)
+    readings[600:] += 20  # an event is open when the pause begins
+    stepped, passed = host.fresh(), host.fresh()
+    nothing, longest = np.full(3, np.nan), host.longest_memory
+    for each in (stepped, passed):
+        for reading in readings[:610]:
+            each.step(reading)
+        for _ in range(longest):
+            each.step(nothing)
+    for _ in range(3000):
+        stepped.step(nothing)
+    passed.pass_over(3000)
+    for reading in readings[610:]:
+        one, other = stepped.step(reading), passed.step(reading)
+        assert (one.score, one.status, one.alarm) == (other.score, other.status, other.alarm)
+        assert (one.event is None) == (other.event is None)
+        if one.event is not None and other.event is not None:
+            assert one.event[:6] == other.event[:6]

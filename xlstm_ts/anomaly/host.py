@@ -32,6 +32,7 @@ from xlstm_ts.exceptions import SeriesError
 
 FEWEST = 10  # readings to learn a tail from
 MOST_ODD = 0.5  # of training: beyond that it is no anomaly
+FORGOTTEN = 1000  # missing readings after which forecasts in their place have come to rest
 LEAVES = 3  # spans until the score of the stretch has forgotten a reading
 # Of -log10 p, whose tail is exponential where p is right: a heavier one is that of faults.
 NEARLY_LIGHT = 0.2
@@ -269,6 +270,17 @@ class AnomalyHost(Stage):
             contributions=_shares(blamed),
             status=_status(innovation.there, settled, alarm=alarm, is_stuck=bool(stuck.any())),
         )
+
+    @property
+    def longest_memory(self) -> int:
+        """Missing readings in a row after which one more changes nothing but counts."""
+        config = self.config
+        return FORGOTTEN + config.n_rebase + config.cooldown + config.quiet
+
+    def pass_over(self, count: int) -> None:
+        """Take missing readings of all channels after `longest_memory` of them, all at once."""
+        self.whitening.gap = self.whitening.gap + count
+        self.machine.row += count
 
     def acknowledge(self) -> None:
         """Close the open event; its level is the new normal."""

@@ -167,7 +167,8 @@ class DetectorStream:
         time : str, datetime or datetime64, optional
             The time of the reading, as the clock on the wall shows it or with a zone. Stamps that
             are left out since the time before are taken as missing readings first, each to the
-            nearest step, and counted in `filled`; they cost a step each. Without times give NaN.
+            nearest step, and counted in `filled`; the first thousands cost a step each. Without
+            times give NaN.
 
         Raises
         ------
@@ -198,8 +199,10 @@ class DetectorStream:
         else:
             self.filled = self._steps.left_out(moment, self.last, self._untold)
             self.last, self._untold = moment, 0
-        for _ in range(self.filled):
+        stepped = min(self.filled, self.host.longest_memory)
+        for _ in range(stepped):
             self._take([math.nan] * len(values))
+        self.host.pass_over(self.filled - stepped)
         return self._take(values)
 
     def _take(self, values: Sequence[float]) -> Verdict:
