@@ -21,19 +21,21 @@ KEYS = [f"pump {number}" for number in range(11)]
 @pytest.fixture
 def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let the CPU play a device: what is bound from outside is copied when it is bound."""
-    alive = []
+    alive = []  # on the CPU tensors lie in the memory of arrays
+
+    def tensor(array: Any, _: str = "cpu") -> Any:
+        alive.append(array)
+        return sessions.tensor(array)
 
     def bind(session: Any, *, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> Any:
         given = dict(inputs)
         for name in {READING, COVARIATES, FUTURE} & given.keys():
-            array = np.array(given[name].numpy())
-            alive.append(array)
-            given[name] = sessions.tensor(array)
+            given[name] = tensor(np.array(given[name].numpy()))
         return sessions.bind(session, inputs=given, outputs=outputs)
 
     for module in (banks, streams):
         monkeypatch.setattr(module, "bind", bind)
-        monkeypatch.setattr(module, "tensor", lambda array, _="cpu": sessions.tensor(array))
+        monkeypatch.setattr(module, "tensor", tensor)
     for module in (banks, pool, streams):
         monkeypatch.setattr(module, "device_of", lambda _: "cuda")
     yield

@@ -29,7 +29,7 @@ def folder_series(paths: Sequence[Path], name: str) -> list[Hashable | None]:
 
 
 def _told(path: Path, name: str) -> str | None:
-    for part in reversed(path.parent.parts):
+    for part in reversed(path.absolute().parent.parts):
         column, equals, text = part.partition("=")
         if equals and unquote(column) == name:
             if text == NULL:
