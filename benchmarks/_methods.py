@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from xlstm_ts import XLSTMAnomalyDetector
 from xlstm_ts.anomaly import calibrate_scores
+from xlstm_ts.anomaly.events import Event
 
 COOLDOWN = 150  # readings
 SPAN = 10  # of the running mean in which ranges show
@@ -23,14 +24,14 @@ class Scored(NamedTuple):
 
     `point` and `stretch` are its scores of each reading and of ranges, high is abnormal; `blame`
     is what each channel has to do with it, None where the detector cannot tell; `alarms` are the
-    readings in alarm at its budget, `starts` the first ones of its events.
+    readings in alarm at its budget, `events` what comes of them, in order.
     """
 
     point: Array
     stretch: Array
     blame: Array | None
     alarms: NDArray[np.bool_]
-    starts: NDArray[np.int64]
+    events: list[Event]
 
 
 Method: TypeAlias = Callable[..., Scored]
@@ -50,7 +51,7 @@ def rival(surprise: Callable[..., Array]) -> Method:
             blame=found if found.shape[1] == readings.shape[1] else None,
             # The usual threshold: a quantile of training.
             alarms=stretch > np.quantile(stretch[:known], 1 - alpha),
-            starts=np.array([event.start for event in calibrated.events], np.int64),
+            events=calibrated.events,
         )
 
     return method
@@ -67,7 +68,7 @@ def detector(**settings: Any) -> Method:
             stretch=trace.range_scores,
             blame=np.nan_to_num(np.abs(trace.z)),
             alarms=trace.alarms,
-            starts=np.array([event.start for event in trace.events], np.int64),
+            events=trace.events,
         )
 
     return method

@@ -12,6 +12,7 @@ from _methods import Method, cooled
 from _nab import Judged, best_score, locate_windows, probation, score_at
 from _rivals import Array
 
+from xlstm_ts.anomaly.events import Event
 from xlstm_ts.datasets.labelled import ASDServer, fetch_asd, fetch_skab
 from xlstm_ts.datasets.loaders import fetch_nab
 from xlstm_ts.datasets.registry import DATASETS
@@ -78,12 +79,13 @@ def judge_faults(method: Method, *, quick: bool) -> Figures:
     known = CLEAN_DAYS * DAY
     for stream in _streams(quick=quick):
         scored = method(stream.readings, known=known, alpha=1 / DAY)
-        starts = scored.starts[scored.starts >= known]
+        events = [event for event in scored.events if event.start >= known]
+        starts = np.array([event.start for event in events], np.int64)
         found = delays(starts, stream.spans, grace=GRACE)
         for kind, delay in zip(stream.kinds, found, strict=True):
             after[kind].append(delay)
         if scored.blame is not None:
-            right += _blamed(scored.blame, stream, found)
+            right += _blamed(events, stream, found)
         beside += strays(starts, stream.spans, grace=GRACE)
         days += DAYS - CLEAN_DAYS
     figures = {f"{kind}, found": float(np.isfinite(each).mean()) for kind, each in after.items()}
@@ -115,8 +117,9 @@ def _channels(blame: Array, server: ASDServer) -> Iterable[tuple[float, float]]:
         yield judge_channels(during, event.channels)
 
 
-def _blamed(blame: Array, stream: Stream, found: Array) -> Iterable[bool]:
-    """Tell of each fault that was found whether its channel is blamed the most."""
+def _blamed(events: list[Event], stream: Stream, found: Array) -> Iterable[bool]:
+    """Tell of each fault that was found whether its event names its channel first."""
+    at = {event.start: event for event in events}
     for span, channel, delay in zip(stream.spans, stream.channels, found, strict=True):
         if np.isfinite(delay):
-            yield bool(np.log1p(blame[span.start : span.stop]).mean(0).argmax() == channel)
+            yield bool(at[span.start + int(delay)].shares.argmax() == channel)
