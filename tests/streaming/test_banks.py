@@ -1,5 +1,6 @@
 """Streams whose states stay on a device: on one that is played by the CPU, and on CUDA."""
 
+import weakref
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -161,6 +162,22 @@ def test_columns_and_left_out_stamps_go_with_their_streams(
         assert counts == expected_counts
         for key, output in outputs.items():
             assert_close(output, others[key])
+
+
+def test_states_on_a_device_leave_no_copy_on_the_host(
+    model: StreamModel, device: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = []
+
+    def tensor(array: Any, _: Any) -> Any:
+        given.append(weakref.ref(array))
+        return sessions.tensor(array.copy())
+
+    monkeypatch.setattr(banks, "tensor", tensor)
+    away = StreamPool(model, batch_size=4)
+    assert len(given) >= 8 * len(model.contract.state)  # two of each in four blocks
+    assert not any(one() is not None for one in given)
+    assert len(away) == 0
 
 
 @pytest.mark.gpu

@@ -187,7 +187,6 @@ class DeviceBank(Bank):
         super().__init__(session, contract, columns, size=size)
         self._device = device_of(session)
         self._blocks: list[tuple[list[Any], list[Any]]] = []
-        self._alive: list[Array] = []  # on the CPU tensors lie in the memory of arrays
 
     def grow(self, capacity: int) -> None:
         """Make room for so many streams by whole blocks, as `Bank.grow`."""
@@ -237,12 +236,8 @@ class DeviceBank(Bank):
         return self._forecast[rows]
 
     def _empty(self) -> list[Any]:
-        arrays = [
-            np.zeros((self._size * one.shape[0], *one.shape[1:]), np.float32)
-            for one in self._contract.state
-        ]
-        self._alive += arrays
-        return [tensor(array, self._device) for array in arrays]
+        shapes = [(self._size * one.shape[0], *one.shape[1:]) for one in self._contract.state]
+        return [tensor(np.zeros(shape, np.float32), self._device) for shape in shapes]
 
     def _block(self, places: Places) -> int:
         return int(places[0]) // self._size

@@ -174,7 +174,10 @@ def device_of(session: Any) -> Device:
 
 
 def tensor(array: Array, device: Device = HOST) -> Any:
-    """Return a tensor of onnxruntime: on the CPU the memory of `array`, which must stay alive."""
+    """Return a tensor of onnxruntime: on the CPU the memory of `array`, which it keeps alive.
+
+    A binding does not keep the tensor.
+    """
     return ort.OrtValue.ortvalue_from_numpy(array, *device)
 
 

@@ -58,9 +58,8 @@ class Stream:
         # onnxruntime works in the memory of these arrays, so the stream must keep them alive.
         self._reading = np.empty((1, len(contract.channels)), np.float32)
         self._forecast = np.empty((1, *forecast_shape(contract)), np.float32)
-        self._arrays = (initial_state(contract), initial_state(contract))
-        device = device_of(model.session)
-        self._states = tuple([tensor(one, device) for one in arrays] for arrays in self._arrays)
+        device, initial = device_of(model.session), (initial_state(contract) for _ in range(2))
+        self._states = tuple([tensor(one, device) for one in arrays] for arrays in initial)
         self._session, self._is_away = model.session, is_away(model.session)
         self._bindings = [self._bind(model.session, *pair) for pair in ((0, 1), (1, 0))]
         # What a step looks up each time.
