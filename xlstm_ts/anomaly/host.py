@@ -318,7 +318,12 @@ def restored_host(
 ) -> AnomalyHost:
     """Return a host from the fields of its configuration and what `state_dict` gave."""
     host = AnomalyHost(HostConfig(**config), alpha=alpha)
-    host.build(np.zeros((2, len(state["whitening/center"]))))
+    channels, weights = len(state["whitening/center"]), 1 + host.config.n_lags
+    squares = {"head/doubt": (channels, weights, weights), "relation/covariance": (channels,) * 2}
+    # Memory that grows with a square is taken only for what the state itself holds.
+    if any(state[f"whitening/{k}"].shape != size for k, size in squares.items()):
+        raise ValueError("its state has other channels or lags than its configuration")
+    host.build(np.zeros((2, channels)))
     host.load_state_dict(state)
     return host
 
