@@ -21,7 +21,8 @@ from xlstm_ts.exceptions import XLSTMError
 from xlstm_ts.export.contract import DETECTOR_KEY
 from xlstm_ts.export.detectors import export_detector
 from xlstm_ts.export.onnx import export_onnx
-from xlstm_ts.streaming import StreamModel
+from xlstm_ts.streaming import StreamModel, StreamPool
+from xlstm_ts.streaming.detector_pool import DetectorPool
 from xlstm_ts.streaming.detectors import DetectorModel
 
 ROUNDS = 120
@@ -138,16 +139,40 @@ def test_metadata_that_say_something_else(name: str, folder: Path) -> None:
     assert refused > ROUNDS / 4
 
 
-def test_snapshots_that_say_something_else(folder: Path) -> None:
-    rng = random.Random(3)
-    magic, _, header, raw = (folder / "snapshot").read_bytes().split(b"\n", 3)
-    path, refused = folder / "other snapshot", 0
-    for changed in mutations(json.loads(header), rng):
-        rest = json.dumps(changed).encode() + b"\n" + raw
+STREAMS: dict[str, Callable[[Path], Any]] = {
+    "stream": lambda folder: StreamModel(folder / "model.onnx").create_stream(),
+    "pool": lambda folder: StreamPool(StreamModel(folder / "model.onnx")),
+    "detector": lambda folder: DetectorModel(folder / "detector.onnx").create_stream(),
+    "pool of detectors": lambda folder: DetectorPool(DetectorModel(folder / "detector.onnx")),
+}
+
+
+@pytest.mark.parametrize("kind", STREAMS)
+def test_snapshots_that_say_something_else(kind: str, folder: Path) -> None:
+    rng, stream = random.Random(3), STREAMS[kind](folder)
+    for reading in ([1.0, 2.0], [2.0, 1.0]):
+        stream.step({"a": reading, ("b", 1): reading} if "pool" in kind else reading)
+    magic, _, header, raw = written(stream).split(b"\n", 3)
+    changes = [(changed, raw) for changed in mutations(json.loads(header), rng)]
+    changes.append((json.loads(header), b"\xff" * len(raw)))  # NaN
+    path, refused = folder / f"other {kind}", 0
+    for changed, numbers in changes:
+        rest = json.dumps(changed).encode() + b"\n" + numbers
         digest = hashlib.sha256(rest).hexdigest().encode()
         path.write_bytes(b"\n".join((magic, digest, rest)))
-        refused += is_refused(LOADERS["snapshot"], path)
+        before = written(stream)
+        is_wrong = is_refused(stream.restore, path)
+        assert not is_wrong or written(stream) == before
+        refused += is_wrong
+    assert is_wrong
     assert refused > ROUNDS / 4
+
+
+def written(stream: Any) -> bytes:
+    """Return the snapshot of a stream or a pool."""
+    file = io.BytesIO()
+    stream.snapshot(file)
+    return file.getvalue()
 
 
 def test_no_code_and_no_bombs(folder: Path) -> None:
