@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import zipfile
 from collections.abc import Mapping
@@ -99,9 +100,12 @@ def read_file(
                     f"{path} looks like a step graph, which a stream runs (StreamModel, or "
                     "`xlstm-ts stream`): give the file that `save` or `fit` wrote."
                 )
-            _check_sizes(file)
+            size = _check_sizes(file)
             with np.load(file, allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in archive.files}
+        # Without a width, or of a type without one, an array of any length takes no bytes.
+        if any(math.prod(max(1, n) for n in array.shape) > size for array in arrays.values()):
+            raise ValueError("it has arrays longer than itself")
         header = json.loads(str(arrays.pop("header")))
         holds, _ = LOADERS[header["format"]], header["version"]
     if header["format"] != form:
@@ -120,13 +124,17 @@ def saved(path: Path, *, form: str) -> AbstractContextManager[None]:
     return content_of(str(path), kind=kind, error=SeriesError)
 
 
-def _check_sizes(file: IO[bytes]) -> None:
-    """Refuse an archive whose parts are larger than itself: `save` does not compress."""
+def _check_sizes(file: IO[bytes]) -> int:
+    """Refuse an archive whose parts are larger than itself: `save` does not compress.
+
+    Returns its size.
+    """
     size = file.seek(0, os.SEEK_END)
     with zipfile.ZipFile(file) as archive:
         if sum(part.file_size for part in archive.infolist()) > size:
             raise ValueError("its parts are compressed")
     file.seek(0)
+    return size
 
 
 def _describe(forecaster: XLSTMForecaster) -> dict[str, Any]:
@@ -186,6 +194,8 @@ def _restore(
         expected = XLSTM(XLSTMConfig(**config)).state_dict()
     if _shapes(expected) != _shapes(weights):
         raise ValueError("weights and configuration differ")
+    if context["context"].shape != (sum(header["lengths"]), config["n_channels"]):
+        raise ValueError("series and configuration differ")
     model = XLSTM(XLSTMConfig(**config))
     model.load_state_dict(weights)
     forecaster.model_ = model.eval()

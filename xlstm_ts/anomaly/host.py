@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xlstm_ts.anomaly.aggregate import Aggregate
+from xlstm_ts.anomaly.budgets import find_alpha
 from xlstm_ts.anomaly.calibration import Calibrator
 from xlstm_ts.anomaly.comparison import Comparison
 from xlstm_ts.anomaly.events import EventMachine, Evidence, Policy
@@ -317,8 +318,13 @@ def restored_host(
     config: Mapping[str, Any], state: Mapping[str, NDArray[Any]], *, alpha: float
 ) -> AnomalyHost:
     """Return a host from the fields of its configuration and what `state_dict` gave."""
-    host = AnomalyHost(HostConfig(**config), alpha=alpha)
-    host.build(np.zeros((2, len(state["whitening/center"]))))
+    host = AnomalyHost(HostConfig(**config), alpha=find_alpha(alpha=alpha))
+    channels, weights = len(state["whitening/center"]), 1 + host.config.n_lags
+    squares = {"head/doubt": (channels, weights, weights), "relation/covariance": (channels,) * 2}
+    # Memory that grows with a square is taken only for what the state itself holds.
+    if any(state[f"whitening/{k}"].shape != size for k, size in squares.items()):
+        raise ValueError("its state has other channels or lags than its configuration")
+    host.build(np.zeros((2, channels)))
     host.load_state_dict(state)
     return host
 

@@ -63,4 +63,7 @@ def _written(array: NDArray[Any]) -> dict[str, Any]:
 
 def _read(described: dict[str, Any]) -> NDArray[Any]:
     values = [np.nan if value is None else value for value in described["values"]]
-    return np.array(values, described["dtype"]).reshape(described["shape"])
+    dtype = np.dtype(described["dtype"])
+    if dtype.kind not in "biuf":  # one of text may be as wide as it says
+        raise ValueError(f"an array of its state is of {dtype}")
+    return np.array(values, dtype).reshape(described["shape"])

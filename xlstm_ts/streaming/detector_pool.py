@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from xlstm_ts.anomaly.verdicts import Verdict
 from xlstm_ts.exceptions import StreamError
+from xlstm_ts.files import content_of
 from xlstm_ts.streaming.columns import StreamColumns
 from xlstm_ts.streaming.detectors import DetectorModel, DetectorStream, Kept
 from xlstm_ts.streaming.expiry import NEW, Expiry, Heard
@@ -179,14 +180,17 @@ class DetectorPool:
             path, contract=self._graph, kind="pool of detectors"
         )
         other = DetectorPool(self._model)
-        for row, key in enumerate(content["keys"]):
-            plain = key_from_json(key)
-            other._join(plain)
-            rows = {name: array[row].copy() for name, array in arrays.items()}
-            other[plain].go_on(Kept(content["streams"][row], rows))
-        places = [*other._places.values()]
-        other._heard.call[places], other._heard.moment[places] = content["call"], content["moment"]
-        self._expiry.calls = content["calls"]
+        with content_of("The snapshot", kind="snapshot of a pool", error=StreamError):
+            calls = int(content["calls"])
+            for row, key in enumerate(content["keys"]):
+                plain = plain_key(key_from_json(key))
+                other._join(plain)
+                rows = {name: array[row].copy() for name, array in arrays.items()}
+                other[plain].go_on(Kept(content["streams"][row], rows))
+            heard, places = other._heard, [*other._places.values()]
+            for told, name in ((heard.call, "call"), (heard.moment, "moment")):
+                told[places] = np.array(content[name], np.int64).reshape(len(places))
+        self._expiry.calls = calls
         self._streams, self._places = other._streams, other._places
         self._heard, self._free = other._heard, other._free
         self.expired, self.filled = [], {}

@@ -7,6 +7,7 @@ stages, tails and events run here, from what the file carries as JSON under the 
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -239,7 +240,8 @@ class DetectorStream:
     def restore(self, path: Place) -> Any:
         """Go on from a snapshot, to the bit and with its budget; return its offset."""
         offset, *kept = read_snapshot(path, contract=self._contract, kind="detector")
-        self.go_on(Kept(*kept))
+        with content_of("The snapshot", kind="snapshot of a detector", error=StreamError):
+            self.go_on(Kept(*kept))
         return offset
 
     def kept(self) -> Kept:
@@ -250,12 +252,17 @@ class DetectorStream:
         return Kept({"alpha": self.host.alpha, "last": self.last, "untold": self._untold}, arrays)
 
     def go_on(self, kept: Kept) -> None:
-        """Go on from what `kept` gave, to the bit and with its budget."""
+        """Go on from what `kept` gave, to the bit and with its budget; to raise changes nothing."""
         content, arrays = kept
-        self.host.load_state_dict(_part(arrays, HOST))
-        self._stream.state = _part(arrays, MODEL)
-        self._quantiles, self.host.alpha = arrays["quantiles"], content["alpha"]
-        self.last, self._untold, self.filled = content["last"], content["untold"], 0
+        last, untold = int(content["last"]), int(content["untold"])
+        host, quantiles = copy.deepcopy(self.host), arrays["quantiles"].astype(np.float64)
+        host.load_state_dict(_part(arrays, HOST))
+        host.alpha = find_alpha(alpha=content["alpha"])
+        if quantiles.shape != self._quantiles.shape:
+            raise ValueError(f"its quantiles have shape {quantiles.shape}")
+        self._stream.state = _part(arrays, MODEL)  # the last that can be refused
+        self.host, self._quantiles = host, quantiles
+        self.last, self._untold, self.filled = last, untold, 0
 
 
 def _part(arrays: Mapping[str, NDArray[Any]], name: str) -> dict[str, NDArray[Any]]:

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from xlstm_ts.checks import check_integer
 from xlstm_ts.exceptions import StreamError
 from xlstm_ts.export.contract import Contract
+from xlstm_ts.files import content_of
 from xlstm_ts.streaming.banks import Bank, DeviceBank, HostBank, Places
 from xlstm_ts.streaming.columns import Beside, StreamColumns, Values
 from xlstm_ts.streaming.expiry import NEW, Expiry
@@ -256,16 +257,20 @@ class StreamPool:
             Where there is no file.
         """
         offset, content, arrays = read_snapshot(path, contract=self._contract, kind="pool")
-        slots = self._no_slots()
-        keys = [key_from_json(key) for key in content["keys"]]
-        nothing = np.zeros(self._columns.statics, np.float32)
-        places = {key: slots.take(nothing, call=0) for key in keys}
-        taken = np.array([*places.values()], np.int64)
-        slots.bank.scatter(taken, [arrays[described.name] for described in self._contract.state])
-        for name, array in _beside(slots).items():
-            array[taken] = arrays[name]
+        with content_of("The snapshot", kind="snapshot of a pool", error=StreamError):
+            slots, calls = self._no_slots(), int(content["calls"])
+            keys = [plain_key(key_from_json(key)) for key in content["keys"]]
+            nothing = np.zeros(self._columns.statics, np.float32)
+            places = {key: slots.take(nothing, call=0) for key in keys}
+            taken = np.array([*places.values()], np.int64)
+            for name, array in _beside(slots).items():
+                if arrays[name].shape != array[taken].shape:
+                    raise ValueError(f"`{name}` is not of {len(taken)} keys")
+                array[taken] = arrays.pop(name)
+            state = checked_state(arrays, self._contract, rows=len(taken))
+        slots.bank.scatter(taken, state)
         self._slots, self._places, self.expired, self.filled = slots, places, [], {}
-        self._expiry.calls = content["calls"]
+        self._expiry.calls = calls
         return offset
 
     def _fill_gaps(self, keys: list[Any], places: Places, moments: list[int]) -> dict[Any, Filled]:

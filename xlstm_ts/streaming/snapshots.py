@@ -207,4 +207,6 @@ def _arrays(described: list[Any], raw: bytes) -> dict[str, NDArray[Any]]:
         count = int(np.prod(shape))
         arrays[name] = np.frombuffer(raw, dtype, count, start).reshape(shape)
         start += arrays[name].nbytes
+    if start != len(raw) or not all(isinstance(name, str) for name in arrays):
+        raise ValueError("its numbers are not those that it names")
     return arrays

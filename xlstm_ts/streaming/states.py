@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -23,15 +24,29 @@ def initial_state(contract: Contract) -> list[Array]:
     return state
 
 
-def checked_state(state: Mapping[str, ArrayLike], contract: Contract) -> list[Array]:
+def checked_state(
+    state: Mapping[str, ArrayLike], contract: Contract, *, rows: int | None = None
+) -> list[Array]:
     """Return the arrays of a state in the order of the contract.
+
+    Parameters
+    ----------
+    state : mapping
+        By name, an array of one stream, or the rows that a bank gathers of many.
+    contract : Contract
+        That of the model.
+    rows : int, optional
+        Of how many streams; without it the state is of one, as the contract describes it.
 
     Raises
     ------
     StreamError
         Where names or shapes are not those of the model, or a number is not finite.
     """
-    expected = {described.name: described.shape for described in contract.state}
+    expected = {
+        described.name: described.shape if rows is None else (rows, math.prod(described.shape))
+        for described in contract.state
+    }
     given = {name: np.ascontiguousarray(array, np.float32) for name, array in state.items()}
     if given.keys() != expected.keys():
         wrong = sorted(given.keys() ^ expected.keys())
