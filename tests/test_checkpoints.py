@@ -106,7 +106,7 @@ def test_goes_on_from_slice_to_slice_of_time(
 def test_a_fit_stopped_by_patience_is_complete(tmp_path: Path) -> None:
     y = ARRAY.copy()
     y[-16:] *= -1  # what is learned before the tail is soon wrong in it
-    options = {"max_steps": 200, "learning_rate": 1e-2, "patience": 2, "dropout": 0.0}
+    options = {"max_steps": 200, "learning_rate": 3e-2, "patience": 2, "dropout": 0.0}
     whole, path = small(**options).fit(y), tmp_path / "fit.pt"
     last = whole.history_[-1].step
     assert last < 200
