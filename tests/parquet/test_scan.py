@@ -133,7 +133,9 @@ def test_keys_are_text_categories_or_integers(tmp_path: Path) -> None:
         assert index.keys == list(dict.fromkeys(ids.tolist()))
 
 
-@pytest.mark.parametrize("ids", [["a/b", "c d", "é=1"], [7, 3, -5], ["7", "007", "x"]])
+@pytest.mark.parametrize(
+    "ids", [["a/b", "c d", "é=1"], [7, 3, -5], ["7", "007", "x"], ["7", "8", str(2**64)]]
+)
 def test_folders_name_series_as_engines_write_them(ids: list[Any], tmp_path: Path) -> None:
     frame = table(unique_id=np.repeat(np.array(ids, object), 30), region="north")
     frame.to_parquet(tmp_path, partition_cols=["region", "unique_id"], index=False)
@@ -143,6 +145,37 @@ def test_folders_name_series_as_engines_write_them(ids: list[Any], tmp_path: Pat
         rows = frame[frame["unique_id"] == key]
         np.testing.assert_array_equal(series, rows["y"])
         assert list(series.index) == list(rows["ds"])
+
+
+def test_a_relative_path_names_the_series_that_the_full_one_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "unique_id=z"
+    folder.mkdir()
+    table().head(30)[["ds", "y"]].to_parquet(folder / "a.parquet", index=False)
+    monkeypatch.chdir(folder)
+    for path in (folder, ".", "a.parquet", "../unique_id=z/a.parquet"):
+        assert read_index(ParquetPanel(path), long=LongColumns()).keys == ["z"]
+    # The folder is no part of this path.
+    (tmp_path / "b.parquet").write_bytes((folder / "a.parquet").read_bytes())
+    with pytest.raises(SeriesError, match="no column 'unique_id'"):
+        read_index(ParquetPanel(folder / "../b.parquet"), long=LongColumns())
+
+
+def test_a_series_goes_on_from_month_9_to_month_10(tmp_path: Path) -> None:
+    frame = table().assign(_month=[9] * 10 + [10] * 80, unique_id="a", ds=range(90))
+    frame.to_parquet(tmp_path, partition_cols=["_month"], index=False)
+    (series,) = whole(read_index(ParquetPanel(tmp_path), long=LongColumns())).values()
+    np.testing.assert_array_equal(series, frame["y"])
+
+
+def test_files_of_a_folder_are_taken_by_name_and_number(tmp_path: Path) -> None:
+    names = ["a", "a1", "a01b", "a1b", "a2", "a10", "b", "1"]
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "part.parquet").touch()
+    found = [path.parent.name for path in ParquetPanel(tmp_path).files()]
+    assert found == ["1", "a", "a1", "a01b", "a1b", "a2", "a10", "b"]
 
 
 def test_a_column_of_series_counts_more_than_a_folder(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Streams whose states stay on a device: on one that is played by the CPU, and on CUDA."""
 
+import weakref
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -21,23 +22,20 @@ KEYS = [f"pump {number}" for number in range(11)]
 @pytest.fixture
 def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let the CPU play a device: what is bound from outside is copied when it is bound."""
-    alive = []  # on the CPU tensors lie in the memory of arrays
-
-    def tensor(array: Any, _: str = "cpu") -> Any:
-        alive.append(array)
-        return sessions.tensor(array)
+    alive = []
 
     def bind(session: Any, *, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> Any:
         given = dict(inputs)
         for name in {READING, COVARIATES, FUTURE} & given.keys():
-            given[name] = tensor(np.array(given[name].numpy()))
+            array = np.array(given[name].numpy())
+            alive.append(array)
+            given[name] = sessions.tensor(array)
         return sessions.bind(session, inputs=given, outputs=outputs)
 
     for module in (banks, streams):
         monkeypatch.setattr(module, "bind", bind)
-        monkeypatch.setattr(module, "tensor", tensor)
-    for module in (banks, pool, streams):
-        monkeypatch.setattr(module, "device_of", lambda _: "cuda")
+    for module in (pool, streams):
+        monkeypatch.setattr(module, "is_away", lambda _: True)
     yield
     alive.clear()
 
@@ -166,12 +164,28 @@ def test_columns_and_left_out_stamps_go_with_their_streams(
             assert_close(output, others[key])
 
 
+def test_states_on_a_device_leave_no_copy_on_the_host(
+    model: StreamModel, device: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = []
+
+    def tensor(array: Any, _: Any) -> Any:
+        given.append(weakref.ref(array))
+        return sessions.tensor(array.copy())
+
+    monkeypatch.setattr(banks, "tensor", tensor)
+    away = StreamPool(model, batch_size=4)
+    assert len(given) >= 8 * len(model.contract.state)  # two of each in four blocks
+    assert not any(one() is not None for one in given)
+    assert len(away) == 0
+
+
 @pytest.mark.gpu
 def test_streams_on_cuda(graph_path: Path) -> None:
     if CUDA not in onnxruntime.get_available_providers():
         pytest.skip("onnxruntime has no CUDA: install xlstm-ts[onnx-gpu]")
     model, host = StreamModel(graph_path, providers=[CUDA]), StreamModel(graph_path)
-    assert sessions.device_of(model.session) == "cuda", "CUDA or its libraries are missing"
+    assert sessions.device_of(model.session) == ("cuda", 0), "CUDA or its libraries are missing"
     pools = StreamPool(model, batch_size=4), StreamPool(host)
     stream, own = model.create_stream(), host.create_stream()
     for readings in calls(6, 20):
@@ -182,3 +196,36 @@ def test_streams_on_cuda(graph_path: Path) -> None:
         np.testing.assert_allclose(
             stream.step(first).quantiles, own.step(first).quantiles, rtol=1e-3
         )
+
+
+class Session:
+    """What tells where a session runs."""
+
+    def __init__(self, provider: str, device_id: str = "0") -> None:
+        self.options = {provider: {"device_id": device_id}, sessions.CPU: {}}
+
+    def get_providers(self) -> list[str]:
+        return [*self.options]
+
+    def get_provider_options(self) -> dict[str, dict[str, str]]:
+        return self.options
+
+
+@pytest.mark.parametrize(
+    ("session", "device"),
+    [
+        (Session(CUDA, "1"), ("cuda", 1)),
+        (Session("TensorrtExecutionProvider"), ("cuda", 0)),
+        (Session("DmlExecutionProvider"), ("cpu", 0)),
+    ],
+)
+def test_states_lie_on_the_device_of_the_session(session: Session, device: Any) -> None:
+    """Whatever provider it is, what lies on the host is bound anew for each run."""
+    assert sessions.is_away(session)
+    assert sessions.device_of(session) == device
+
+
+@pytest.mark.parametrize("option", ["enable_cuda_graph", "trt_cuda_graph_enable"])
+def test_a_graph_that_repeats_its_first_memory_is_refused(graph_path: Path, option: str) -> None:
+    with pytest.raises(ValueError, match=f"{option}.*leave it out"):
+        StreamModel(graph_path, providers=[(CUDA, {option: "1"}), sessions.CPU])

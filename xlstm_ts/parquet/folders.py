@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Hashable, Sequence
 from pathlib import Path
 from urllib.parse import unquote
@@ -9,12 +10,13 @@ from urllib.parse import unquote
 from xlstm_ts.exceptions import SeriesError
 
 NULL = "__HIVE_DEFAULT_PARTITION__"
+LARGEST = 2**63  # what is beyond no file holds
 
 
 def folder_series(paths: Sequence[Path], name: str) -> list[Hashable | None]:
     """Return the series that the folder `name=...` of each file tells; None where it has none.
 
-    They are integers where all are written as such, else text; engines do not keep the type.
+    They are integers where all are written as such of 64 bits, else text; engines keep no type.
 
     Raises
     ------
@@ -29,7 +31,8 @@ def folder_series(paths: Sequence[Path], name: str) -> list[Hashable | None]:
 
 
 def _told(path: Path, name: str) -> str | None:
-    for part in reversed(path.absolute().parent.parts):
+    # From the root on: a relative path is to say what the same path says in full.
+    for part in reversed(Path(os.path.abspath(path)).parent.parts):
         column, equals, text = part.partition("=")
         if equals and unquote(column) == name:
             if text == NULL:
@@ -39,4 +42,5 @@ def _told(path: Path, name: str) -> str | None:
 
 
 def _is_integer(text: str) -> bool:
-    return text.removeprefix("-").isdecimal() and str(int(text)) == text
+    is_number = text.removeprefix("-").isdecimal() and str(int(text)) == text
+    return is_number and abs(int(text)) < LARGEST

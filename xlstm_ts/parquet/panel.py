@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,8 +32,9 @@ class ParquetPanel:
     Parameters
     ----------
     path : path-like or sequence of them
-        A file, a folder with files `*.parquet` in it or below, taken by name, or a list of files.
-        What begins with "." or "_" in a folder is left out: engines keep their own files so.
+        A file, a folder with files `*.parquet` in it or below, or a list of files. Those of a
+        folder are taken by name, numbers in it by size (`month=9` before `month=10`). What begins
+        with "." or "_" is left out, but for folders as `_id=a`: engines keep their own files so.
     freq : str, optional
         The step, as pandas writes it ("h", "15min"). By default that of the longest series among
         the first rows.
@@ -103,9 +105,16 @@ def _is_step(freq: str) -> bool:
 
 def _inside(folder: Path) -> list[Path]:
     """Return the files in a folder and below; a table of Spark is a folder with such a name too."""
-    found = sorted(path for path in folder.rglob("*.parquet") if path.is_file())
-    return [
-        path
-        for path in found
-        if not any(part.startswith((".", "_")) for part in path.relative_to(folder).parts)
-    ]
+    found = (path for path in folder.rglob("*.parquet") if path.is_file())
+    kept = (path for path in found if not any(map(_is_hidden, path.relative_to(folder).parts)))
+    return sorted(kept, key=lambda path: [*map(_order, path.parts)])
+
+
+def _is_hidden(part: str) -> bool:
+    return part.startswith(".") or (part.startswith("_") and "=" not in part)
+
+
+def _order(part: str) -> tuple[list[str | int], str]:
+    """Return what a name is sorted by: text and numbers in turn, then what tells `1` from `01`."""
+    pieces = re.split(r"(\d+)", part)
+    return [int(piece) if at % 2 else piece for at, piece in enumerate(pieces)], part

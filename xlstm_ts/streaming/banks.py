@@ -236,7 +236,7 @@ class DeviceBank(Bank):
         return self._forecast[rows]
 
     def _empty(self) -> list[Any]:
-        shapes = ((self._size * one.shape[0], *one.shape[1:]) for one in self._contract.state)
+        shapes = [(self._size * one.shape[0], *one.shape[1:]) for one in self._contract.state]
         return [tensor(np.zeros(shape, np.float32), self._device) for shape in shapes]
 
     def _block(self, places: Places) -> int:

@@ -23,7 +23,7 @@ from xlstm_ts.streaming.keys import Key, key_from_json, plain_key
 from xlstm_ts.streaming.models import StreamModel
 from xlstm_ts.streaming.outputs import Filled, StreamOutput
 from xlstm_ts.streaming.readings import Domain
-from xlstm_ts.streaming.sessions import device_of
+from xlstm_ts.streaming.sessions import is_away
 from xlstm_ts.streaming.slots import Slots
 from xlstm_ts.streaming.snapshots import Place, Snapshot, read_snapshot, write_snapshot
 from xlstm_ts.streaming.states import checked_state
@@ -98,8 +98,8 @@ class StreamPool:
         static: Mapping[Any, Mapping[str, Any]] | None = None,
     ) -> None:
         contract = model.contract
-        self._session, self._is_away = model.session, device_of(model.session) != "cpu"
-        self.batch_size = _batch_size(batch_size, contract, is_away=self._is_away)
+        self._session, self._is_away = model.session, is_away(model.session)
+        self.batch_size = _batch_size(batch_size, contract, by_blocks=self._is_away)
         self.expired: list[Key] = []
         self.filled: dict[Any, Filled] = {}
         self._expiry = Expiry(expire_after)
@@ -246,7 +246,8 @@ class StreamPool:
     def restore(self, path: Place) -> Any:
         """Go on from a snapshot in place of what is here, to the bit; return its offset.
 
-        To the bit where `batch_size` is what it was, as it is by default.
+        To the bit where `batch_size` is what it was, as it is by default. On a device keys may come
+        to other rows of a block: to the bit there as far as it computes all rows alike.
 
         Raises
         ------
@@ -359,10 +360,10 @@ def _beside(slots: Slots) -> dict[str, NDArray[Any]]:
     return {"static": slots.static, "last": slots.last, "untold": slots.untold, **heard}
 
 
-def _batch_size(given: int | Literal["auto"], contract: Contract, *, is_away: bool) -> int:
+def _batch_size(given: int | Literal["auto"], contract: Contract, *, by_blocks: bool) -> int:
     if given == "auto":
         numbers = sum(math.prod(described.shape) for described in contract.state)
         least, most = BATCH_SIZES
-        return DEVICE_BATCH if is_away else min(max(CACHE // (numbers * BYTES), least), most)
+        return DEVICE_BATCH if by_blocks else min(max(CACHE // (numbers * BYTES), least), most)
     check_integer("batch_size", given, least=1)
     return int(given)

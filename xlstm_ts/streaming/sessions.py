@@ -31,14 +31,24 @@ SAVED = (
     "or `xlstm-ts export MODEL -o model.onnx`."
 )
 MOST_ROWS = 100_000  # of a state, a row for each channel or patch
-# Where a provider keeps what it works on; all others read the memory of the host.
-DEVICES = {"CUDAExecutionProvider": "cuda"}
+Device = tuple[str, int]
+HOST: Device = ("cpu", 0)
+# Where states can stay; all other providers are given them from the memory of the host.
+DEVICES = {"CUDAExecutionProvider": "cuda", "TensorrtExecutionProvider": "cuda"}
+CUDA_GRAPHS = ("enable_cuda_graph", "trt_cuda_graph_enable")
 
 
 def check_providers(providers: Sequence[str | tuple[str, Any]]) -> None:
-    """Refuse what is no list of names."""
+    """Refuse what is no list of names, and options with which states would stand still."""
     if isinstance(providers, str) or not providers:
         raise ValueError(f"`providers` must be a list such as [{CPU!r}], got {providers!r}.")
+    for options in (one[1] for one in providers if not isinstance(one, str)):
+        for name in CUDA_GRAPHS:
+            if str(options.get(name, 0)).lower() not in ("0", "false"):
+                raise ValueError(
+                    f"`providers` ask for {name!r}, which plays a run again in the memory of the "
+                    "first; a state goes from one memory to another: leave it out."
+                )
 
 
 def open_graph(
@@ -149,14 +159,26 @@ def _warn_of_fallback(session: ort.InferenceSession, *, wanted: str) -> None:
         )
 
 
-def device_of(session: Any) -> str:
-    """Return where the provider of a session keeps its memory: "cpu" or "cuda"."""
-    return DEVICES.get(session.get_providers()[0], "cpu")
+def is_away(session: Any) -> bool:
+    """Return whether what lies on the host is copied when it is bound, and not at each run."""
+    return bool(session.get_providers()[0] != CPU)
 
 
-def tensor(array: Array, device: str = "cpu") -> Any:
-    """Return a tensor of onnxruntime: on the CPU the memory of `array`, which must stay alive."""
-    return ort.OrtValue.ortvalue_from_numpy(array, device, 0)
+def device_of(session: Any) -> Device:
+    """Return where the states of a session are to lie, such as ("cuda", 0)."""
+    provider = session.get_providers()[0]
+    if provider not in DEVICES:
+        return HOST
+    options = session.get_provider_options().get(provider, {})
+    return DEVICES[provider], int(options.get("device_id", 0))
+
+
+def tensor(array: Array, device: Device = HOST) -> Any:
+    """Return a tensor of onnxruntime: on the CPU the memory of `array`, which it keeps alive.
+
+    A binding does not keep the tensor.
+    """
+    return ort.OrtValue.ortvalue_from_numpy(array, *device)
 
 
 def bind(session: Any, *, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> Any:

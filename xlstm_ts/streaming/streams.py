@@ -16,7 +16,7 @@ from xlstm_ts.streaming.gaps import Recurrence, Steps
 from xlstm_ts.streaming.histories import read_history_times
 from xlstm_ts.streaming.outputs import NOTHING, Filled, StreamOutput
 from xlstm_ts.streaming.readings import LARGEST, Domain, read_history, read_reading
-from xlstm_ts.streaming.sessions import bind, device_of, tensor
+from xlstm_ts.streaming.sessions import bind, device_of, is_away, tensor
 from xlstm_ts.streaming.snapshots import Place, Snapshot, read_snapshot, write_snapshot
 from xlstm_ts.streaming.states import checked_state, forecast_shape, initial_state
 from xlstm_ts.streaming.times import NEVER, Time, moment_after, read_times
@@ -58,10 +58,9 @@ class Stream:
         # onnxruntime works in the memory of these arrays, so the stream must keep them alive.
         self._reading = np.empty((1, len(contract.channels)), np.float32)
         self._forecast = np.empty((1, *forecast_shape(contract)), np.float32)
-        self._arrays = (initial_state(contract), initial_state(contract))
-        device = device_of(model.session)
-        self._states = tuple([tensor(one, device) for one in arrays] for arrays in self._arrays)
-        self._session, self._is_away = model.session, device != "cpu"
+        device, initial = device_of(model.session), (initial_state(contract) for _ in range(2))
+        self._states = tuple([tensor(one, device) for one in arrays] for arrays in initial)
+        self._session, self._is_away = model.session, is_away(model.session)
         self._bindings = [self._bind(model.session, *pair) for pair in ((0, 1), (1, 0))]
         # What a step looks up each time.
         self._channels, self._domain = contract.channels, Domain(contract)
