@@ -1,7 +1,7 @@
 """Forecast a transformer's oil temperature a day ahead, from its loads and the calendar.
 
-`python examples/energy.py`: ETTh1, hourly, downloaded once by `fetch_ett`. The loads, known up to now
-alone, make the errors no smaller here: what a covariate is worth has to be measured.
+`python examples/energy.py`: ETTh1, hourly, downloaded once by `fetch_ett`. The loads, known up to
+now alone, make the errors no smaller here: what a covariate is worth has to be measured.
 """
 
 from __future__ import annotations
