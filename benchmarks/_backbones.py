@@ -76,7 +76,7 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, state: State, mask: Tensor) -> tuple[Tensor, State]:
         """Run over `x` `(S, N, E)`."""
-        query, key, value = self._inputs(x, torch.arange(x.shape[1]))
+        query, key, value = self._inputs(x, torch.arange(x.shape[1], device=x.device))
         h = F.scaled_dot_product_attention(query, key, value, is_causal=True)
         return self._out(h), ()
 
@@ -103,7 +103,7 @@ class Attention(nn.Module):
 def _rotated(x: Tensor, position: Tensor) -> Tensor:
     """Turn pairs of `x` `(S, heads, N, D)` by their position `(N,)`; of an odd D one stays."""
     half = x.shape[-1] // 2
-    angle = position[:, None] / LONGEST ** (torch.arange(half) / half)
+    angle = position[:, None] / LONGEST ** (torch.arange(half, device=x.device) / half)
     cos, sin = angle.cos(), angle.sin()
     first, second, rest = x.split((half, half, x.shape[-1] - 2 * half), -1)
     return torch.cat((first * cos - second * sin, first * sin + second * cos, rest), -1)

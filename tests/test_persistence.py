@@ -22,7 +22,7 @@ def test_numpy_parameters_are_saved(tmp_path: Path) -> None:
         }.items()
     }  # fmt: skip
     forecaster = small(
-        **integers, quantiles=np.array([0.2, 0.5]), learning_rate=np.float32(1e-3)
+        **integers, quantiles=np.array([0.2, 0.5]), learning_rate=np.float32(1e-3), device="cpu"
     ).fit(ARRAY)
     forecaster.save(tmp_path / "saved.npz")
     loaded = XLSTMForecaster.load(tmp_path / "saved.npz")

@@ -11,6 +11,7 @@ import onnxruntime
 import pytest
 
 from tests.streaming.test_pool import INDEX, STATIC, assert_close, model, reading, rich
+from xlstm_ts.exceptions import BackendWarning
 from xlstm_ts.export.contract import COVARIATES, FUTURE, READING
 from xlstm_ts.streaming import StreamModel, StreamPool, banks, pool, sessions, streams
 
@@ -191,10 +192,10 @@ def test_streams_on_cuda(graph_path: Path) -> None:
     for readings in calls(6, 20):
         outputs, expected = (one.step(readings) for one in pools)
         for key, output in outputs.items():
-            np.testing.assert_allclose(output.quantiles, expected[key].quantiles, rtol=1e-3)
+            np.testing.assert_allclose(output.quantiles, expected[key].quantiles, rtol=1e-4)
         first = next(iter(readings.values()))
         np.testing.assert_allclose(
-            stream.step(first).quantiles, own.step(first).quantiles, rtol=1e-3
+            stream.step(first).quantiles, own.step(first).quantiles, rtol=1e-4
         )
 
 
@@ -229,3 +230,27 @@ def test_states_lie_on_the_device_of_the_session(session: Session, device: Any) 
 def test_a_graph_that_repeats_its_first_memory_is_refused(graph_path: Path, option: str) -> None:
     with pytest.raises(ValueError, match=f"{option}.*leave it out"):
         StreamModel(graph_path, providers=[(CUDA, {option: "1"}), sessions.CPU])
+
+
+@pytest.mark.parametrize(
+    ("asked", "given"),
+    [
+        (CUDA, {"use_tf32": "0"}),
+        ((CUDA, {"device_id": "1"}), {"use_tf32": "0", "device_id": "1"}),
+        ((CUDA, {"use_tf32": "1"}), {"use_tf32": "1"}),
+    ],
+)
+def test_cuda_computes_in_float32_unless_told_otherwise(
+    graph_path: Path, monkeypatch: pytest.MonkeyPatch, asked: Any, given: dict[str, str]
+) -> None:
+    sessions_of, opened = onnxruntime.InferenceSession, []
+
+    def open_session(path: str, options: Any, providers: list[Any]) -> Any:
+        opened.extend(providers)
+        return sessions_of(path, options, providers=[sessions.CPU])
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", open_session)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CUDA, sessions.CPU])
+    with pytest.warns(BackendWarning, match="run on CPU"):
+        StreamModel(graph_path, providers=[asked, sessions.CPU])
+    assert opened == [(CUDA, given), (sessions.CPU, {})]

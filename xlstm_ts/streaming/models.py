@@ -23,8 +23,8 @@ class StreamModel:
         A file that `xlstm_ts.export.onnx.export_onnx` wrote, or what is in it.
     providers : sequence of str or (str, options), default=("CPUExecutionProvider",)
         Providers of onnxruntime, the most wanted first; the CPU follows by itself. With
-        "CUDAExecutionProvider" streams and pools keep their states on the device (tested on one
-        that the CPU plays, not on a GPU).
+        "CUDAExecutionProvider" streams and pools keep their states on the device and compute in
+        float32, unless its option "use_tf32" is 1.
     warm_up : path-like or bytes, optional
         The warm-up graph of the same weights: `Stream.warm_up` then takes many readings at once.
     threads : int, default=1
