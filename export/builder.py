@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 
 OPSET = 17
 IR_VERSION = 8  # read by onnxruntime 1.13 and later
@@ -15,13 +15,19 @@ IR_VERSION = 8  # read by onnxruntime 1.13 and later
 END = int(np.iinfo(np.int64).max)
 
 Constant = NDArray[Any] | np.generic
+Floats = type[np.float32] | type[np.float64]
 
 
 class Builder:
     """Collects the parts of a graph; calling it adds a node.
 
     Names of values are strings. Wherever a node takes a value it also takes a numpy constant:
-    floats are stored as float32, integers (shapes, axes) as int64, each distinct one once.
+    floats are stored as `floats`, integers (shapes, axes) as int64, each distinct one once.
+
+    Parameters
+    ----------
+    floats : {float32, float64}
+        The type of all numbers that are no integers.
 
     Examples
     --------
@@ -32,22 +38,25 @@ class Builder:
     1
     """
 
-    def __init__(self) -> None:
+    def __init__(self, floats: Floats = np.float32) -> None:
+        self._floats = floats
         self._nodes: list[onnx.NodeProto] = []
         self._inputs: list[onnx.ValueInfoProto] = []
         self._outputs: list[onnx.ValueInfoProto] = []
         self._constants: dict[tuple[Any, ...], onnx.TensorProto] = {}
         self._names: dict[str, str] = {}
 
-    def input(self, name: str, shape: tuple[str | int, ...]) -> str:
-        """Add a float32 input."""
-        self._inputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
+    def input(self, name: str, shape: tuple[str | int, ...], floats: Floats | None = None) -> str:
+        """Add an input of floats, by default of those of the graph."""
+        self._inputs.append(helper.make_tensor_value_info(name, self._type(floats), shape))
         return name
 
-    def output(self, value: str, name: str, shape: tuple[str | int, ...]) -> None:
-        """Make a value a float32 output with a name of its own."""
+    def output(
+        self, value: str, name: str, shape: tuple[str | int, ...], floats: Floats | None = None
+    ) -> None:
+        """Make a value of floats, by default of those of the graph, an output with a name."""
         self._names[value] = name
-        self._outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
+        self._outputs.append(helper.make_tensor_value_info(name, self._type(floats), shape))
 
     def __call__(self, operator: str, *inputs: str | Constant, **attributes: Any) -> str:
         """Add a node with one output; return the name of that."""
@@ -61,6 +70,10 @@ class Builder:
         """Take one axis from `start` to `stop`, by default its end."""
         bounds = (np.array([bound]) for bound in (start, stop, axis))
         return self("Slice", value, *bounds)
+
+    def cast(self, value: str, floats: Floats) -> str:
+        """Turn floats into those of another type."""
+        return self("Cast", value, to=self._type(floats))
 
     def silu(self, x: str) -> str:
         """Multiply by the sigmoid."""
@@ -88,6 +101,9 @@ class Builder:
         onnx.checker.check_model(model, full_check=True)
         return model
 
+    def _type(self, floats: Floats | None) -> int:
+        return int(helper.np_dtype_to_tensor_dtype(np.dtype(floats or self._floats)))
+
     def _add(
         self,
         operator: str,
@@ -103,7 +119,7 @@ class Builder:
 
     def _constant(self, value: Constant) -> str:
         array = np.asarray(value)
-        array = np.ascontiguousarray(array, np.int64 if array.dtype.kind == "i" else np.float32)
+        array = np.ascontiguousarray(array, np.int64 if array.dtype.kind == "i" else self._floats)
         array = array.reshape(np.shape(value))
         key = (array.dtype.str, array.shape, array.tobytes())
         if key not in self._constants:

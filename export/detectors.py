@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
+import onnxruntime
+from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
+from xlstm_ts.anomaly.host import AnomalyHost
 from xlstm_ts.anomaly.records import write_record
+from xlstm_ts.anomaly.stages import within
+from xlstm_ts.anomaly.whitening import FARTHEST
 from xlstm_ts.exceptions import ExportError
-from xlstm_ts.export.contract import DETECTOR_KEY
+from xlstm_ts.export.contract import DETECTOR_KEY, READING, SCORES_KEY
+from xlstm_ts.export.innovations import RELATION
 from xlstm_ts.export.onnx import export_onnx
 from xlstm_ts.export.parity import Parity
+from xlstm_ts.export.scores import beside, build_score_graph
 from xlstm_ts.files import atomic_path
 from xlstm_ts.steps import step_seconds
 from xlstm_ts.streaming.detectors import DetectorModel
@@ -27,7 +36,12 @@ TOLERANCE = 1e-4  # decades of p
 CHECKED = 500  # readings
 
 
-def export_detector(detector: XLSTMAnomalyDetector, path: str | os.PathLike[str]) -> Parity:
+def export_detector(
+    detector: XLSTMAnomalyDetector,
+    path: str | os.PathLike[str],
+    *,
+    scores: str | os.PathLike[str] | None = None,
+) -> Parity:
     """Write a detector as one file that `xlstm_ts.streaming.detectors` runs without torch.
 
     The graph is the step of the model of the innovations. Budget, units, weights of the online
@@ -40,6 +54,12 @@ def export_detector(detector: XLSTMAnomalyDetector, path: str | os.PathLike[str]
     path : path-like
         The file. It appears only after the graph was checked as `export_onnx` does, and its scores
         over 500 readings of noise in the units of the channels beside those of the detector.
+    scores : path-like, optional
+        A second file, for where nothing but a runtime of ONNX is to be had: a graph that takes a
+        raw reading and gives the anomaly score, the contributions of the channels, and whether one
+        has left its level or is stuck (`xlstm_ts.export.scores`). Its scores are checked likewise.
+        Tails, the relation of the channels and new levels do not go on learning in it; events are
+        left to whoever runs it.
 
     Returns
     -------
@@ -49,9 +69,11 @@ def export_detector(detector: XLSTMAnomalyDetector, path: str | os.PathLike[str]
     Raises
     ------
     ExportError
-        Where the detector has no model, or graph and model differ.
+        Where the detector has no model, or graph and model differ; no file is then written.
     TypeError
         Where it is another estimator.
+    ValueError
+        Where both files are one.
     """
     check_is_fitted(detector)
     if not hasattr(detector, "host_"):
@@ -63,28 +85,97 @@ def export_detector(detector: XLSTMAnomalyDetector, path: str | os.PathLike[str]
         raise ExportError(
             "A detector with `use_model=False` has no graph to export; keep it with `save`."
         )
+    if scores is not None and Path(scores).resolve() == Path(path).resolve():
+        raise ValueError(f"`scores` is a second file, but {os.fspath(path)} is the first.")
     record = write_record(detector.host_, seconds=step_seconds(detector.known_.longest.index))
-    with atomic_path(Path(path)) as temporary:
+    with ExitStack() as files:
+        temporary = files.enter_context(atomic_path(Path(path)))
         parity = export_onnx(detector.forecaster_, temporary)
         graph = onnx.load(temporary)
+        whole = None if scores is None else build_score_graph(detector.host_, graph)
         entry = graph.metadata_props.add()
         entry.key, entry.value = DETECTOR_KEY, json.dumps(record)
         onnx.save(graph, temporary)
         _check_scores(detector, temporary)
+        if scores is not None and whole is not None:
+            onnx.save(whole, files.enter_context(atomic_path(Path(scores))))
+            _check_score_graph(whole, temporary)
     return parity
 
 
 def _check_scores(detector: XLSTMAnomalyDetector, path: Path) -> None:
     """Compare scores of the file with those of the detector."""
-    whitening = detector.host_.whitening
-    shape = (CHECKED, detector.host_.n_channels)
-    noise = np.random.default_rng(0).standard_normal(shape).cumsum(0) / np.sqrt(CHECKED)
-    readings = whitening.center + whitening.spread * noise
     stream, own = DetectorModel(path).create_stream(), detector.stream()
+    readings = _noise(detector.host_)
     verdicts = [(stream.step(reading), own.step(reading)) for reading in readings]
-    worst = max(abs(ours.score - theirs.score) for ours, theirs in verdicts)
+    _check_close(max(abs(ours.score - theirs.score) for ours, theirs in verdicts))
+
+
+def _check_score_graph(graph: onnx.ModelProto, path: Path) -> None:
+    """Compare scores of the graph with those of the file whose stages run on the host."""
+    stream, scorer = DetectorModel(path).create_stream(), Scorer(graph)
+    differences = []
+    for reading in _noise(stream.host):
+        score = scorer.step(reading, stream.host)["score"].item()
+        differences.append(abs(score - stream.step(reading).score))
+        scorer.follow(stream.host)
+    _check_close(max(differences))
+
+
+def _noise(host: AnomalyHost) -> NDArray[np.float64]:
+    """Return readings `(CHECKED, C)` that wander in the units of the channels."""
+    shape = (CHECKED, host.n_channels)
+    noise = np.random.default_rng(0).standard_normal(shape).cumsum(0) / np.sqrt(CHECKED)
+    return host.whitening.center + host.whitening.spread * noise
+
+
+def _check_close(worst: float) -> None:
     if not worst <= TOLERANCE:
         raise ExportError(
             f"Scores of the graph differ from those of the detector by {worst:.1e} decades, "
             f"{TOLERANCE:.0e} is allowed. No file was written."
         )
+
+
+class Scorer:
+    """Runs a graph of scores beside a host that learns, one reading at a time.
+
+    Parameters
+    ----------
+    graph : onnx.ModelProto
+        What `xlstm_ts.export.scores.build_score_graph` gave.
+    """
+
+    def __init__(self, graph: onnx.ModelProto) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        self._session = onnxruntime.InferenceSession(
+            graph.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        record = json.loads({one.key: one.value for one in graph.metadata_props}[SCORES_KEY])
+        self._next = {one["name"]: one["next"] for one in record["state"]}
+        self.state = {one["name"]: _initial(one) for one in record["state"]}
+
+    def step(self, reading: NDArray[np.float64], host: AnomalyHost) -> dict[str, NDArray[Any]]:
+        """Take a raw reading `(C,)`, as the host is before it; return all outputs by name."""
+        given = beside(host)
+        if RELATION in given:
+            front = host.whitening
+            value = (reading - front.center) / front.spread
+            value = within(np.where(np.isfinite(value), value, np.nan), FARTHEST)
+            given[RELATION] = copy.deepcopy(front.relation).step(value)[None]
+        names = [output.name for output in self._session.get_outputs()]
+        fed = {READING: reading[None], **given, **self.state}
+        outputs = dict(zip(names, self._session.run(None, fed), strict=True))
+        self.state = {name: outputs[after] for name, after in self._next.items()}
+        return outputs
+
+    def follow(self, host: AnomalyHost) -> None:
+        """Take over the levels of a host, which an event may have changed."""
+        for name in ("mean", "reference", "away", "since"):
+            self.state[f"slow_{name}"] = getattr(host.slow, name)[None]
+
+
+def _initial(described: dict[str, Any]) -> NDArray[Any]:
+    values = [np.nan if value is None else value for value in described["initial"]]
+    return np.array(values, described["dtype"]).reshape(described["shape"])

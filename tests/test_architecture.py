@@ -306,11 +306,30 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         {
             f"xlstm_ts.{name}"
             for name in (
-                "anomaly", "export.contract", "export.onnx", "export.parity", "files", "steps",
-                "streaming",
+                "anomaly", "export.contract", "export.innovations", "export.onnx", "export.parity",
+                "export.scores", "files", "steps", "streaming",
             )
         },
-        {"onnx", "sklearn"},
+        {"onnx", "onnxruntime", "sklearn"},
+    ),
+    "xlstm_ts.export.stages": (
+        {f"xlstm_ts.{name}" for name in ("anomaly", "export.builder", "export.contract")}, set(),
+    ),
+    "xlstm_ts.export.innovations": (
+        {f"xlstm_ts.{name}" for name in ("anomaly", "export.contract", "export.stages")}, set(),
+    ),
+    "xlstm_ts.export.tails": (
+        {f"xlstm_ts.{name}" for name in ("anomaly", "export.stages")}, set(),
+    ),
+    "xlstm_ts.export.scores": (
+        {
+            f"xlstm_ts.{name}"
+            for name in (
+                "anomaly", "export.contract", "export.graph", "export.innovations",
+                "export.stages", "export.tails",
+            )
+        },
+        {"onnx"},
     ),
     "xlstm_ts.export.quantize": (
         {"xlstm_ts.export.contract", "xlstm_ts.export.parity", "xlstm_ts.model"}, {"onnx"},

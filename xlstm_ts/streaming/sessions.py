@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xlstm_ts.exceptions import BackendError, BackendWarning, StreamError
-from xlstm_ts.export.contract import FORECAST, METADATA_KEY, Contract, next_name
+from xlstm_ts.export.contract import FORECAST, METADATA_KEY, SCORES_KEY, Contract, next_name
 from xlstm_ts.streaming.states import forecast_shape
 
 try:
@@ -96,7 +96,13 @@ def open_graph(
     try:
         given = path if isinstance(path, bytes) else name
         session = _session(given, providers=providers, threads=threads)
-        contract = Contract.from_json(session.get_modelmeta().custom_metadata_map[METADATA_KEY])
+        texts = session.get_modelmeta().custom_metadata_map
+        if SCORES_KEY in texts:
+            raise ValueError(
+                "it scores readings by itself, for runtimes in other languages; load the detector "
+                "that was written beside it"
+            )
+        contract = Contract.from_json(texts[METADATA_KEY])
         _check_names(session, contract)
     except Exception as err:  # onnxruntime's errors share no other base
         why = SAVED if not isinstance(path, bytes) and is_zipfile(name) else err

@@ -1,0 +1,185 @@
+"""The graph that scores by itself, beside the stages of the host."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pandas as pd
+import pytest
+
+from xlstm_ts import XLSTMAnomalyDetector
+from xlstm_ts.exceptions import ExportError, StreamError
+from xlstm_ts.export import detectors
+from xlstm_ts.export.contract import SCORES_KEY
+from xlstm_ts.export.detectors import Scorer, export_detector
+from xlstm_ts.streaming import StreamModel
+from xlstm_ts.streaming.detectors import DetectorModel
+
+TRAINING, STREAMED = 700, 1300
+OPTIONS = {"alarms_per_day": 0.5, "d_model": 8, "n_heads": 2, "context_length": 32, "max_steps": 5}
+# What the issue of portability allows; NaN, If, Loop and what a runtime may lack are not among it.
+PLAIN = {
+    "Abs", "Add", "And", "Cast", "Clip", "Concat", "Div", "Equal", "Exp", "Gather", "Gemm",
+    "Greater", "Identity", "IsNaN", "LayerNormalization", "Less", "Log", "MatMul", "Max", "Min",
+    "Mul", "Neg", "Not", "Or", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum", "Reshape",
+    "Sigmoid", "Slice", "Softplus", "Split", "Sqrt", "Sub", "Unsqueeze", "Where",
+}  # fmt: skip
+
+
+def make_readings(channels: int) -> pd.DataFrame:
+    """Return waves on a high level with all that happens: gaps, spikes, stops, steps, a drift."""
+    rng = np.random.default_rng(channels)
+    hours = np.arange(TRAINING + STREAMED)[:, None]
+    values = np.sin(hours * np.pi / 12 + np.arange(channels)) + 0.2 * rng.standard_normal(
+        (len(hours), channels)
+    )
+    values[rng.random(values.shape) < 0.01] = np.nan
+    stream = values[TRAINING:]
+    stream[200, 0] += 20
+    stream[300:303, -1] = 1e6
+    stream[400:460] = np.nan
+    stream[500:560, 0] = stream[500, 0]
+    stream[600:670, -1] = np.nan
+    stream[700:720, 0] += 3
+    stream[800:, -1] += np.minimum(np.arange(STREAMED - 800) / 20, 6)
+    stream[1100, 0] = np.inf
+    index = pd.date_range("2024-01-01", periods=len(values), freq="h")
+    return pd.DataFrame(
+        1e5 + 3 * values, index, columns=[f"sensor {one}" for one in range(channels)]
+    )
+
+
+def record_of(graph: onnx.ModelProto) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads(
+        {one.key: one.value for one in graph.metadata_props}[SCORES_KEY]
+    )
+    return record
+
+
+@pytest.fixture(scope="module", params=[1, 3])
+def written(request, tmp_path_factory) -> tuple[Path, Path, pd.DataFrame]:
+    """Return both files of a detector, and readings after its training."""
+    readings = make_readings(request.param)
+    folder = tmp_path_factory.mktemp("scores")
+    detector = XLSTMAnomalyDetector(random_state=0, **OPTIONS).fit(readings.iloc[:TRAINING])
+    files = folder / "detector.onnx", folder / "scores.onnx"
+    export_detector(detector, files[0], scores=files[1])
+    return *files, readings.iloc[TRAINING:]
+
+
+def test_scores_are_those_of_the_host(written) -> None:
+    path, scores, readings = written
+    stream, scorer = DetectorModel(path).create_stream(), Scorer(onnx.load(scores))
+    statuses, alarms = set(), 0
+    for reading in np.where(np.isinf(readings), np.nan, readings):
+        got = scorer.step(reading, stream.host)
+        verdict = stream.step(reading)
+        scorer.follow(stream.host)
+        last = stream.host.last
+        parts = {
+            "score": [verdict.score],
+            "surprises": [
+                verdict.point_score, verdict.range_score, verdict.level_score,
+                verdict.recent_score, verdict.relation_score,
+            ],
+            "contributions": verdict.contributions,
+        }  # fmt: skip
+        for name, expected in parts.items():
+            np.testing.assert_allclose(got[name][0], expected, rtol=1e-9, atol=1e-9)
+        assert got["slow"].max() == pytest.approx(verdict.slow_score, abs=1e-9)
+        np.testing.assert_array_equal(got["judged"][0] > 0, ~np.isnan(last.recent))
+        if verdict.status in ("ok", "alarm", "stuck"):
+            assert (got["stuck"].max() > 0) == (verdict.status == "stuck")
+        statuses.add(verdict.status)
+        alarms += verdict.alarm
+    assert statuses == {"warm-up", "ok", "alarm", "stuck", "missing"}
+    assert 10 < alarms < STREAMED / 2
+
+
+def test_expected_band_is_that_of_the_host(written) -> None:
+    path, scores, readings = written
+    host, scorer = DetectorModel(path).create_stream().host, Scorer(onnx.load(scores))
+    for reading in readings.to_numpy()[:100]:
+        got = scorer.step(reading, host)
+        innovation = host.whitening.step(reading)
+        np.testing.assert_allclose(got["expected"][0], innovation.expected, rtol=1e-12)
+        np.testing.assert_allclose(got["width"][0], innovation.scale, rtol=1e-9)
+
+
+def test_an_infinite_reading_is_missing(written) -> None:
+    path, scores, readings = written
+    host = DetectorModel(path).create_stream().host
+    for special in (np.inf, -np.inf):
+        ones = [Scorer(onnx.load(scores)) for _ in range(2)]
+        for reading in readings.to_numpy()[:110]:
+            for scorer in ones:
+                scorer.step(reading, host)
+        last = readings.to_numpy()[110]
+        for scorer, value in zip(ones, (special, np.nan), strict=True):
+            scorer.step(np.where(np.arange(len(last)) == 0, value, last), host)
+        for name, expected in ones[1].state.items():
+            np.testing.assert_array_equal(ones[0].state[name], expected)
+
+
+def test_streams_of_a_batch_are_apart(written) -> None:
+    path, scores, readings = written
+    graph = onnx.load(scores)
+    session = onnxruntime.InferenceSession(graph.SerializeToString())
+    state = {one["name"]: one["next"] for one in record_of(graph)["state"]}
+    given = detectors.beside(DetectorModel(path).create_stream().host)
+
+    def advance(rows: np.ndarray, before: dict[str, np.ndarray]) -> list[np.ndarray]:
+        """Return the scores, and each array of the state, of these streams."""
+        fed = {name: np.concatenate([value] * len(rows)) for name, value in given.items()}
+        return session.run(["score", *state.values()], {"reading": rows, **fed, **before})
+
+    start = Scorer(graph).state
+    alone = [start] * 3
+    together = {name: np.concatenate([value] * 3) for name, value in start.items()}
+    values = readings.to_numpy()
+    for row in range(150):
+        rows = values[[row, row + 200, row + 450]]
+        scored, *after = advance(rows, together)
+        together = dict(zip(state, after, strict=True))
+        for j in range(3):
+            score, *after = advance(rows[j : j + 1], alone[j])
+            alone[j] = dict(zip(state, after, strict=True))
+            assert scored[j] == pytest.approx(score[0], abs=1e-5)
+    assert len({*scored[:, 0].tolist()}) == 3
+
+
+def test_plain_operators_and_all_that_a_port_needs(written) -> None:
+    path, scores, readings = written
+    host, graph = DetectorModel(path).create_stream().host, onnx.load(scores)
+    onnx.checker.check_model(graph, full_check=True)
+    assert {node.op_type for node in graph.graph.node} <= PLAIN
+    assert {entry.domain for entry in graph.opset_import} == {""}
+    assert (graph.opset_import[0].version, graph.ir_version) == (17, 8)
+    record = record_of(graph)
+    for one, value in zip(record["inputs"], detectors.beside(host).values(), strict=True):
+        assert (one["shape"], one["dtype"]) == ([*value.shape], "float64")
+        np.testing.assert_array_equal(np.array(one["initial"], float), value.ravel())
+    assert record["channels"] == [*readings.columns]
+    inputs = [one.name for one in graph.graph.input]
+    assert {*inputs} == {"reading"} | {one["name"] for one in record["inputs"] + record["state"]}
+    outputs = {one.name for one in graph.graph.output}
+    assert outputs - {one["next"] for one in record["state"]} == {
+        "score", "surprises", "contributions", "slow", "stuck", "judged", "expected", "width",
+    }  # fmt: skip
+
+
+def test_it_is_told_apart_and_no_half_is_written(written, tmp_path: Path, monkeypatch) -> None:
+    _, scores, readings = written
+    for kind in (StreamModel, DetectorModel):
+        with pytest.raises(StreamError, match=r"scores readings by itself.*beside it"):
+            kind(scores)
+    detector = XLSTMAnomalyDetector(random_state=0, **OPTIONS).fit(readings.iloc[:TRAINING])
+    with pytest.raises(ValueError, match="`scores` is a second file"):
+        export_detector(detector, tmp_path / "one.onnx", scores=tmp_path / "one.onnx")
+    monkeypatch.setattr(detectors, "TOLERANCE", -1.0)
+    with pytest.raises(ExportError, match="No file was written"):
+        export_detector(detector, tmp_path / "one.onnx", scores=tmp_path / "two.onnx")
+    assert not [*tmp_path.iterdir()]
