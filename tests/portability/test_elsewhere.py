@@ -68,24 +68,28 @@ def test_node_names_what_is_wrong(exported: Exported, tmp_path: Path) -> None:
         assert message in done.stderr
 
 
-@pytest.fixture(scope="session")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the example in C, compiled against the library of the wheel."""
+def build(name: str, folder: Path) -> Path:
+    """Return an example in C, compiled against the library of the wheel."""
     if COMPILER is None:
         pytest.skip("no C compiler: install gcc or clang")
     if LIBRARY is None:
         pytest.skip("this onnxruntime has no library for C: install the wheel for Linux")
-    folder = tmp_path_factory.mktemp("c")
-    for name in ("libonnxruntime.so", "libonnxruntime.so.1"):
-        (folder / name).symlink_to(LIBRARY)
+    for link in ("libonnxruntime.so", "libonnxruntime.so.1"):
+        if not (folder / link).exists():
+            (folder / link).symlink_to(LIBRARY)
     header = os.environ.get("ONNXRUNTIME_INCLUDE", Path(__file__).parent / "include")
     done = run(
         COMPILER, "-std=c99", "-Wall", "-Wextra", "-Werror", "-O2", "-isystem", header,
-        EXAMPLES / "c" / "stream.c", "-o", folder / "stream",
+        EXAMPLES / "c" / f"{name}.c", "-o", folder / name,
         f"-L{folder}", "-lonnxruntime", "-lm", f"-Wl,-rpath,{folder}",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    return folder / "stream"
+    return folder / name
+
+
+@pytest.fixture(scope="session")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build("stream", tmp_path_factory.mktemp("c"))
 
 
 def lines(readings: NDArray[np.float32]) -> str:

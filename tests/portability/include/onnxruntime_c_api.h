@@ -10,7 +10,7 @@
 #define PLACES(a, b) PLACES_JOINED(a, b)
 #define skip(count) void *PLACES(unused, __LINE__)[count]
 
-enum { ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT = 1 };
+enum { ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT = 1, ONNX_TENSOR_ELEMENT_DATA_TYPE_DOUBLE = 11 };
 enum { ORT_LOGGING_LEVEL_WARNING = 2 };
 enum { OrtDeviceAllocator = 0, OrtMemTypeDefault = 0 };
 
