@@ -2,10 +2,10 @@
 
 What `xlstm_ts.anomaly` computes on the host stands here in plain operators, in float64 as there:
 guard, online head, running location and scale of errors, the views of a reading, raw scores and
-their tails, the slow channel and the rule for stuck sensors. Behind them stands the step graph of
-the model, in float32. A runtime needs no other code for a score. What goes on learning on the host
-and is no arithmetic of one reading comes in as inputs: how the tails are (`tails`, `thresholds`),
-and what the other channels leave of each (`relation`).
+their tails, feedback of the rate, the slow channel and the rule for stuck sensors. Behind them
+stands the step graph of the model, in float32. A runtime needs no other code for a score. What goes
+on learning on the host and is no arithmetic of one reading comes in as inputs: how the tails are
+(`tails`), and what the other channels leave of each (`relation`).
 
 Letters of shapes: B batch, C channels, V views, S raw scores.
 """
@@ -45,16 +45,14 @@ from xlstm_ts.export.innovations import (
 )
 from xlstm_ts.export.stages import MIDDLE, MISSING, ONE, ZERO, Array, Field, StageNodes
 from xlstm_ts.export.tails import (
-    N_THRESHOLDS,
     PARAMETERS,
     parameters_of,
-    thresholds_of,
-    write_correction,
+    write_feedback,
     write_surprise,
 )
 
 VERSION = 1
-TAILS, THRESHOLDS = "tails", "thresholds"
+TAILS = "tails"
 MODEL = "model_"  # before the names of the step graph
 TIE = 1e-12  # decades: of views that say the same the first is blamed
 N_VIEWS, N_SCORES = len(Views._fields), len(aggregate.NAMES)
@@ -126,14 +124,12 @@ def beside(host: AnomalyHost) -> dict[str, Array]:
         `relation` `(1, C)`, of more than one channel: NaN, which says nothing, where nobody works
         out what the other channels tell. `tails` `(1, 7, 6)`: of each raw score, and of the largest
         of their surprises, the four knots, the surprise at the last, shape and size beyond it.
-        `thresholds` `(1, 5)`: where the feedback of the rate has put 0 to 4 decades.
     """
     tails = (*host.comparison.tails, host.joint.tail)
     relation = {RELATION: np.full((1, host.n_channels), np.nan)} if host.n_channels > 1 else {}
     return {
         **relation,
         TAILS: np.array([parameters_of(one) for one in tails]).T[None],
-        THRESHOLDS: np.array([thresholds_of(host.joint)]),
     }
 
 
@@ -246,13 +242,14 @@ def _write_scores(n: StageNodes, views: _Views, host: AnomalyHost) -> None:
     g = n.g
     raw, heard = _write_raw(n, views, host)
     tails = g.input(TAILS, (BATCH, PARAMETERS, 1 + N_SCORES))
-    thresholds = g.input(THRESHOLDS, (BATCH, N_THRESHOLDS))
     of_each, of_largest = g.split(tails, [N_SCORES, 1], axis=2)
     surprises = g("Where", heard, write_surprise(n, raw, of_each), ZERO)
     n.tell("surprises", surprises, N_SCORES)
     largest = g("ReduceMax", surprises, axes=[1])
-    score = write_correction(n, write_surprise(n, largest, of_largest), thresholds)
-    n.tell("score", g("Where", g.cut(heard, axis=1, start=0, stop=1), score, ZERO), 1)
+    is_heard = g.cut(heard, axis=1, start=0, stop=1)
+    surprise = write_surprise(n, largest, of_largest)
+    score = write_feedback(n, surprise, is_heard, host.joint.feedback)
+    n.tell("score", g("Where", is_heard, score, ZERO), 1)
     ranked = g("Sub", surprises, TIE * np.arange(N_SCORES))
     first = n.marked(g("Equal", ranked, g("ReduceMax", ranked, axes=[1])))
     view = g("MatMul", first, np.eye(N_VIEWS)[list(VIEW_OF)])

@@ -1,7 +1,7 @@
 """The nodes from a raw score to decades: `xlstm_ts.anomaly.tail` and `feedback`.
 
-What the tails and thresholds are comes in as numbers, for they go on learning outside of the graph.
-Letters of shapes: B batch, n scores.
+How the tails are comes in as numbers, for they are fitted outside of the graph; the feedback of the
+rate learns inside. Letters of shapes: B batch, n scores, J decades with a threshold.
 """
 
 from __future__ import annotations
@@ -10,27 +10,18 @@ import math
 
 import numpy as np
 
-from xlstm_ts.anomaly import tail
-from xlstm_ts.anomaly.calibration import Calibrator
-from xlstm_ts.anomaly.feedback import DECADES, NARROWEST
+from xlstm_ts.anomaly import feedback, tail
+from xlstm_ts.anomaly.feedback import DECADES, RateFeedback
 from xlstm_ts.anomaly.tail import Tail
 from xlstm_ts.export.stages import MIDDLE, ONE, ZERO, StageNodes
 
 PARAMETERS = 7  # of a tail
-N_THRESHOLDS = 1 + len(DECADES)
+NEVER = -1e9  # below any threshold
 
 
 def parameters_of(one: Tail) -> list[float]:
     """Return the four knots of a tail, the surprise at the last, shape and size beyond it."""
     return [*one.knots.tolist(), -math.log10(one.rate), one.shape, one.size]
-
-
-def thresholds_of(calibrator: Calibrator) -> list[float]:
-    """Return where the feedback of the rate has put 0, 1, 2, 3 and 4 decades."""
-    reached = [0.0]
-    for decade, shift in zip(DECADES, calibrator.feedback.shifts.tolist(), strict=True):
-        reached.append(max(decade + shift, reached[-1] + NARROWEST))
-    return reached
 
 
 def write_surprise(n: StageNodes, score: str, tails: str) -> str:
@@ -53,14 +44,50 @@ def write_surprise(n: StageNodes, score: str, tails: str) -> str:
     return g("Where", g("Greater", score, start), beyond, surprise)
 
 
-def write_correction(n: StageNodes, surprise: str, thresholds: str) -> str:
-    """Write `RateFeedback.correct`: the decades that lie between thresholds `(B, 5)`."""
-    g, count = n.g, len(DECADES)
-    low = g.cut(thresholds, axis=1, start=0, stop=count)
-    high, last = (g.cut(thresholds, axis=1, start=start) for start in (1, count))
-    share = g("Clip", _share(n, surprise, low, high), ZERO, ONE)
-    above = g("Max", g("Sub", surprise, last), ZERO)
-    return g("Add", g("ReduceSum", share, MIDDLE), above)
+def write_feedback(n: StageNodes, surprise: str, heard: str, stage: RateFeedback) -> str:
+    """Write `RateFeedback` of a surprise `(B, 1)`, which is taken in where it is `heard`."""
+    g, decades = n.g, np.array(DECADES)
+    shifts = n.carry("shifts", stage.shifts)
+    thresholds = _write_thresholds(n, shifts)
+    below = g("Concat", g("Mul", g.cut(thresholds, axis=1, start=-1), ZERO),
+              g.cut(thresholds, axis=1, start=0, stop=-1), axis=1)  # fmt: skip
+    # The decades that lie between the thresholds, and what is above the last.
+    share = g("Clip", _share(n, surprise, below, thresholds), ZERO, ONE)
+    above = g("Max", g("Sub", surprise, g.cut(thresholds, axis=1, start=-1)), ZERO)
+    corrected = g("Add", g("ReduceSum", share, MIDDLE), above)
+    is_crossed = g("Not", g("Less", corrected, decades))
+    starts, quiet = n.carry("shift_starts", stage.starts), n.carry("quiet", stage.quiet)
+    limit = np.array(feedback.QUIET, np.float64)
+    is_new = g("And", is_crossed, g("Greater", quiet, limit - 0.5))
+    began = g("Where", is_new, shifts, starts)
+    steps = np.array(feedback.STEPS)
+    most = g(
+        "Min", g("Add", began, np.float64(feedback.MOST_AT_ONCE)), np.float64(feedback.HIGHEST)
+    )
+    higher = g("Max", shifts, g("Min", most, g("Add", shifts, steps)))
+    lower = g("Max", g("Sub", shifts, steps * 10.0**-decades), np.float64(feedback.LOWEST))
+    calm = g("Where", is_crossed, ZERO, g("Min", g("Add", quiet, ONE), limit))
+    moved = g("Where", is_crossed, higher, lower)
+    before = {"shifts": shifts, "shift_starts": starts, "quiet": quiet}
+    for name, value in zip(before, (moved, began, calm), strict=True):
+        n.keep(name, g("Where", heard, value, before[name]))
+    return corrected
+
+
+def _write_thresholds(n: StageNodes, shifts: str) -> str:
+    """Write the thresholds `(B, J)`, each a little above the one before at least."""
+    count = len(DECADES)
+    far = np.arange(count)[:, None] - np.arange(count)
+    # A threshold, or the first that pushes it up: row j has what each before it asks for.
+    apart = np.where(far >= 0, feedback.NARROWEST * far, NEVER)
+    wanted = n.rows(
+        n.g(
+            "Max",
+            n.g("Add", shifts, np.array(DECADES)),
+            feedback.NARROWEST * np.arange(1, count + 1),
+        )
+    )
+    return n.g("ReduceMax", n.g("Add", wanted, apart), axes=[2], keepdims=0)
 
 
 def _share(n: StageNodes, value: str, low: str, high: str) -> str:

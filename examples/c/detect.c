@@ -5,7 +5,7 @@
  * The model is the second file of export_detector(..., scores=...). The readings have a header and a
  * column for each channel, in the order of the model; an empty field, or "nan", is a missing reading.
  * A line of the output is the score (-log10 p), 1 where the reading is in alarm, and for each channel
- * what it contributes. Tails, and what channels tell of each other, stay as training left them. */
+ * what it contributes. Tails stay as training left them; what channels tell of each other is left out. */
 #include <math.h>
 #include <onnxruntime_c_api.h>
 #include <stdio.h>

@@ -15,6 +15,8 @@ from xlstm_ts.exceptions import ExportError, StreamError
 from xlstm_ts.export import detectors
 from xlstm_ts.export.contract import SCORES_KEY
 from xlstm_ts.export.detectors import Scorer, export_detector
+from xlstm_ts.export.graph import build_step_graph
+from xlstm_ts.export.scores import build_score_graph
 from xlstm_ts.streaming import StreamModel
 from xlstm_ts.streaming.detectors import DetectorModel
 
@@ -149,6 +151,21 @@ def test_streams_of_a_batch_are_apart(written) -> None:
             alone[j] = dict(zip(state, after, strict=True))
             assert scored[j] == pytest.approx(score[0], abs=1e-5)
     assert len({*scored[:, 0].tolist()}) == 3
+
+
+def test_alone_it_keeps_the_rate() -> None:
+    noise = np.random.default_rng(0).standard_normal(7000)
+    values = np.convolve(noise, 0.8 ** np.arange(30))[:7000]
+    options = OPTIONS | {"alarms_per_day": None, "alpha": 1e-2}
+    detector = XLSTMAnomalyDetector(random_state=0, **options).fit(values[:1500, None])
+    step = build_step_graph(
+        detector.forecaster_.model_, channels=("y",), step=None, library_version="",
+        columns=detector.forecaster_.covariates_.columns,
+    )  # fmt: skip
+    scorer = Scorer(build_score_graph(detector.host_, step))
+    # Nothing of the host goes on learning.
+    scores = [scorer.step(value, detector.host_)["score"].item() for value in values[1500:, None]]
+    assert 0.5 < np.mean(np.array(scores) >= 2) / 1e-2 < 1.5
 
 
 def test_plain_operators_and_all_that_a_port_needs(written) -> None:
