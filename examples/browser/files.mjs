@@ -11,6 +11,9 @@ export function readModel(bytes, name) {
   }));
   const read = (key) => (entries.has(key) ? JSON.parse(text(entries.get(key))) : null);
   const contract = read("xlstm_ts"), record = read("xlstm_ts_detector");
+  if (entries.has("xlstm_ts_scores")) {
+    throw new Error(`${name} scores readings by itself, for devices; this page takes the detector that was written beside it.`);
+  }
   if (!contract) {
     throw new Error(`${name} is an ONNX file, but no step graph of xlstm-ts: write one with export_onnx or export_detector.`);
   }

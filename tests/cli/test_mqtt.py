@@ -12,12 +12,14 @@ from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from xlstm_ts.cli import main
 from xlstm_ts.cli.mqtt import key_of
 from xlstm_ts.cli.mqtt_link import Broker
 from xlstm_ts.streaming import StreamModel
+from xlstm_ts.streaming.detectors import DetectorModel
 
 paho = pytest.importorskip("paho.mqtt.client", reason="no paho-mqtt: the extra mqtt")
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
@@ -155,8 +157,8 @@ def start(graph_path: Path, broker: RunningBroker, plant: Plant) -> Iterator[Cal
     """Return what starts the command and waits until it is served by it."""
     started: list[Bridge] = []
 
-    def begin(*options: object) -> Bridge:
-        bridge = Bridge(graph_path, broker, *options)
+    def begin(*options: object, graph: Path = graph_path) -> Bridge:
+        bridge = Bridge(graph, broker, *options)
         started.append(bridge)
 
         def answers() -> bool:
@@ -206,6 +208,26 @@ def test_forecasts_alerts_and_dead_letters(
     assert bridge.end() == 0
     counts = "readings 7, streams 2, with an alert 2, unusable values taken as missing 1"
     assert counts in bridge.log.read_text()
+
+
+def test_a_detector_sends_verdicts(
+    detector_path: Path, sine: pd.DataFrame, plant: Plant, start: Callable[..., Bridge]
+) -> None:
+    bridge = start(graph=detector_path)
+    readings = sine.iloc[:140].interpolate().round(3)
+    readings.iloc[130] += 60
+    for moment, (a, b) in zip(readings.index, readings.to_numpy(), strict=True):
+        body = {"a": a, "b": b, "time": moment.isoformat()}
+        plant.publish("plant/pump/sensors", json.dumps(body))
+    came = plant.wait_for(len(readings))
+    own = DetectorModel(detector_path).create_stream()
+    for (topic, body), reading in zip(came, readings.to_numpy(), strict=True):
+        verdict = own.step(reading)
+        assert (topic, body["key"]) == ("out/pump", "pump")
+        assert (body["status"], body["alarm"]) == (verdict.status, verdict.alarm)
+        assert body["score"] == pytest.approx(verdict.score, abs=1e-3)
+    assert next(row for row, (_, body) in enumerate(came) if body["alarm"]) == 130
+    assert bridge.end() == 0
 
 
 def test_broker_that_comes_back(
