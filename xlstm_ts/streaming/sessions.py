@@ -117,6 +117,24 @@ def open_graph(
     return session, contract
 
 
+def open_scores(path: Graph, *, threads: int) -> Any:
+    """Load a graph of scores on the CPU; raises as `open_graph`."""
+    name = called(path)
+    if not isinstance(path, bytes) and not os.path.isfile(path):
+        raise FileNotFoundError(f"There is no graph of scores {name!r}.")
+    try:
+        given = path if isinstance(path, bytes) else name
+        session = _session(given, providers=[CPU], threads=threads)
+        is_one = SCORES_KEY in session.get_modelmeta().custom_metadata_map
+    except Exception as err:  # onnxruntime's errors share no other base
+        raise StreamError(f"{name} is not a graph of scores of xlstm-ts: {err}") from err
+    if not is_one:
+        raise StreamError(
+            f"{name} is not a graph of scores: export_detector(..., scores=path) writes one."
+        )
+    return session
+
+
 def called(path: Graph) -> str:
     """Return how a message calls a graph."""
     return "What was given" if isinstance(path, bytes) else os.fspath(path)
