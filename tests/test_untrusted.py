@@ -24,6 +24,7 @@ from xlstm_ts.export.onnx import export_onnx
 from xlstm_ts.streaming import StreamModel, StreamPool
 from xlstm_ts.streaming.detector_pool import DetectorPool
 from xlstm_ts.streaming.detectors import DetectorModel
+from xlstm_ts.streaming.scores import ScoreModel
 
 ROUNDS = 120
 MOST_TAKEN = 5_000_000  # bytes, for a file of some 50,000
@@ -45,7 +46,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     stream.snapshot(folder / "snapshot")
     detector = XLSTMAnomalyDetector(context_length=32, **small).fit(y)
     detector.save(folder / "detector")
-    export_detector(detector, folder / "detector.onnx")
+    export_detector(detector, folder / "detector.onnx", scores=folder / "scores.onnx")
     return folder
 
 
@@ -54,6 +55,7 @@ LOADERS: dict[str, Callable[[Path], Any]] = {
     "detector": XLSTMAnomalyDetector.load,
     "model.onnx": lambda path: StreamModel(path).create_stream(),
     "detector.onnx": lambda path: DetectorModel(path).create_stream(),
+    "scores.onnx": lambda path: ScoreModel(path).create_batch(2),
     "snapshot": lambda path: StreamModel(path.parent / "model.onnx").create_stream().restore(path),
 }
 
@@ -123,7 +125,7 @@ def test_headers_that_say_something_else(name: str, folder: Path) -> None:
     assert refused > ROUNDS / 10
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "detector.onnx"])
+@pytest.mark.parametrize("name", ["model.onnx", "detector.onnx", "scores.onnx"])
 def test_metadata_that_say_something_else(name: str, folder: Path) -> None:
     rng, graph = random.Random(2), onnx.load(folder / name)
     path, refused = folder / f"other {name}", 0
