@@ -60,11 +60,11 @@ static Tensor make_row(size_t width) {
     return make_tensor((int64_t[]){1, (int64_t)width}, 2, 1);
 }
 
-/* What follows the next key, which is `"key": `: quotes in the name of a channel are escaped. */
-static const char *find(const char *text, const char *key) {
-    const char *found = strstr(text, key);
+/* What follows the next mark, mostly `"key": `: quotes in the name of a channel are escaped. */
+static const char *find(const char *text, const char *mark) {
+    const char *found = strstr(text, mark);
     if (!found) fail("the metadata of the model are incomplete");
-    return found + strlen(key);
+    return found + strlen(mark);
 }
 
 static char *find_text(const char *object, const char *key) {
@@ -180,7 +180,7 @@ int main(int argc, char **argv) {
             out[1][n_out++] = one.value;
         }
         n_in++;
-        object = strchr(object, '}');
+        object = find(object, "}");
     }
     Tensor reading = make_row(channels), shares = make_row(channels), slow = make_row(channels);
     Tensor stuck = make_row(channels), score = make_row(1);

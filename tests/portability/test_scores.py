@@ -107,8 +107,12 @@ def test_c(scored: Scored, tmp_path: Path) -> None:
 
 def test_c_names_what_is_wrong(scored: Scored, tmp_path: Path) -> None:
     program = build("detect", tmp_path)
-    other = scored.path.with_name("detector.onnx")
+    other, damaged = scored.path.with_name("detector.onnx"), tmp_path / "damaged.onnx"
+    graph = onnx.load(scored.path)
+    graph.metadata_props[0].value = graph.metadata_props[0].value[:-3]  # of }]}
+    onnx.save(graph, damaged)
     for path, stdin, message in (
+        (damaged, "state,flow\n1,2\n", "incomplete"),
         (scored.path, "state,flow\n1\n", "fewer fields"),
         (scored.path, "state,flow\n1,2,3\n", "more fields"),
         (scored.path, "state,flow\n1,two\n", "not a number"),
