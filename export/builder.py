@@ -22,12 +22,13 @@ class Builder:
     """Collects the parts of a graph; calling it adds a node.
 
     Names of values are strings. Wherever a node takes a value it also takes a numpy constant:
-    floats are stored as `floats`, integers (shapes, axes) as int64, each distinct one once.
+    floats are stored as `floats`, integers (shapes, axes) as int64, conditions as bool, each
+    distinct one once.
 
     Parameters
     ----------
     floats : {float32, float64}
-        The type of all numbers that are no integers.
+        What floats are stored as.
 
     Examples
     --------
@@ -119,7 +120,8 @@ class Builder:
 
     def _constant(self, value: Constant) -> str:
         array = np.asarray(value)
-        array = np.ascontiguousarray(array, np.int64 if array.dtype.kind == "i" else self._floats)
+        stored = {"i": np.int64, "b": np.bool_}.get(array.dtype.kind, self._floats)
+        array = np.ascontiguousarray(array, stored)
         array = array.reshape(np.shape(value))
         key = (array.dtype.str, array.shape, array.tobytes())
         if key not in self._constants:

@@ -21,7 +21,7 @@ from xlstm_ts.anomaly.stages import within
 from xlstm_ts.anomaly.whitening import FARTHEST
 from xlstm_ts.exceptions import ExportError
 from xlstm_ts.export.contract import DETECTOR_KEY, READING, SCORES_KEY
-from xlstm_ts.export.innovations import RELATION
+from xlstm_ts.export.innovations import RELATION, TOO_LARGE
 from xlstm_ts.export.onnx import export_onnx
 from xlstm_ts.export.parity import Parity
 from xlstm_ts.export.scores import beside, build_score_graph
@@ -86,7 +86,9 @@ def export_detector(
             "A detector with `use_model=False` has no graph to export; keep it with `save`."
         )
     if scores is not None and Path(scores).resolve() == Path(path).resolve():
-        raise ValueError(f"`scores` is a second file, but {os.fspath(path)} is the first.")
+        raise ValueError(
+            f"`scores` is a second file, but {os.fspath(path)} is the first: give another path."
+        )
     record = write_record(detector.host_, seconds=step_seconds(detector.known_.longest.index))
     with ExitStack() as files:
         temporary = files.enter_context(atomic_path(Path(path)))
@@ -162,7 +164,7 @@ class Scorer:
         if RELATION in given:
             front = host.whitening
             value = (reading - front.center) / front.spread
-            value = within(np.where(np.isfinite(value), value, np.nan), FARTHEST)
+            value = within(np.where(np.abs(reading) < TOO_LARGE, value, np.nan), FARTHEST)
             given[RELATION] = copy.deepcopy(front.relation).step(value)[None]
         names = [output.name for output in self._session.get_outputs()]
         fed = {READING: reading[None], **given, **self.state}

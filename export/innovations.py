@@ -18,7 +18,8 @@ from xlstm_ts.anomaly.whitening import Whitening
 from xlstm_ts.export.contract import BATCH
 from xlstm_ts.export.stages import LAST, ONE, ZERO, CorrectionNodes, Field, StageNodes
 
-FINITE = 1e300  # a reading beyond it is missing, as NaN is
+# A reading beyond float32 is missing, as NaN is: streams in Python refuse it.
+TOO_LARGE = np.nextafter(np.float64(np.finfo(np.float32).max), np.inf)
 RELATION = "relation"
 BEFORE = "forecast_before"
 
@@ -44,7 +45,7 @@ def write_reading(n: StageNodes, reading: str, front: Whitening) -> Reading:
     """Write units, what is missing, and the missing readings right before."""
     g = n.g
     value = g("Div", g("Sub", reading, front.center), front.spread)
-    there = g("Less", g("Abs", value), np.float64(FINITE))  # false for NaN
+    there = g("Less", g("Abs", reading), TOO_LARGE)  # false for NaN
     gap = n.carry("gap", front.gap)
     n.keep("gap", g("Where", there, ZERO, g("Add", gap, ONE)))
     return Reading(g("Where", there, value, ZERO), there, gap)
@@ -71,7 +72,7 @@ def write_innovation(n: StageNodes, reading: Reading, front: Whitening) -> Innov
     error, recent = (n.row(found, place) for place in (0, 1))
     if has_others:
         return Innovation(error, recent, n.row(found, 2), marks[2])
-    return Innovation(error, recent, recent, g("Less", g("Abs", known), ZERO))  # nobody has
+    return Innovation(error, recent, recent, g("And", there, np.False_))  # there is none
 
 
 def _write_head(n: StageNodes, reading: Reading, front: Whitening, scale: str) -> tuple[str, str]:

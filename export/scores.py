@@ -36,7 +36,6 @@ from xlstm_ts.export.contract import (
 from xlstm_ts.export.graph import read_contract
 from xlstm_ts.export.innovations import (
     BEFORE,
-    FINITE,
     RELATION,
     Reading,
     write_innovation,
@@ -102,7 +101,7 @@ def build_score_graph(host: AnomalyHost, step: onnx.ModelProto) -> onnx.ModelPro
         "channels": contract.channels,
         "threshold": -math.log10(host.alpha),
         "inputs": [_described(name, value) for name, value in beside(fresh).items()],
-        "state": [{**_described(*one[::2]), "next": one.next} for one in state],
+        "state": [{**_described(one.name, one.initial), "next": one.next} for one in state],
     }
     del whole.metadata_props[:]
     helper.set_model_props(whole, {SCORES_KEY: json.dumps(record)})
@@ -213,9 +212,7 @@ def _write_slow(n: StageNodes, reading: Reading, host: AnomalyHost, judged: str)
     share = g("Max", g("Div", ONE, g("Max", count, ONE)), np.float64(slow.SETTLED))
     change = g("Where", there, n.within(g("Sub", known, since), clip), ZERO)
     n.keep("slow_since", g("Where", is_away, g("Add", since, g("Mul", change, share)), followed))
-    # Nothing lies below the bound of a channel without a level.
-    bound = np.where(stage.is_held, FINITE, 0.0)
-    return g("Sub", known, reference), g("And", there, g("Less", g("Abs", known), bound))
+    return g("Sub", known, reference), g("And", there, stage.is_held)
 
 
 def _write_stuck(n: StageNodes, reading: Reading, host: AnomalyHost, judged: str) -> None:

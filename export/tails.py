@@ -46,48 +46,42 @@ def write_surprise(n: StageNodes, score: str, tails: str) -> str:
 
 def write_feedback(n: StageNodes, surprise: str, heard: str, stage: RateFeedback) -> str:
     """Write `RateFeedback` of a surprise `(B, 1)`, which is taken in where it is `heard`."""
-    g, decades = n.g, np.array(DECADES)
-    shifts = n.carry("shifts", stage.shifts)
-    thresholds = _write_thresholds(n, shifts)
-    below = g("Concat", g("Mul", g.cut(thresholds, axis=1, start=-1), ZERO),
-              g.cut(thresholds, axis=1, start=0, stop=-1), axis=1)  # fmt: skip
-    # The decades that lie between the thresholds, and what is above the last.
-    share = g("Clip", _share(n, surprise, below, thresholds), ZERO, ONE)
-    above = g("Max", g("Sub", surprise, g.cut(thresholds, axis=1, start=-1)), ZERO)
-    corrected = g("Add", g("ReduceSum", share, MIDDLE), above)
+    g, decades, steps = n.g, np.array(DECADES), np.array(feedback.STEPS)
+    shifts, starts = n.carry("shifts", stage.shifts), n.carry("shift_starts", stage.starts)
+    quiet, longest = n.carry("quiet", stage.quiet), np.array(feedback.QUIET, np.float64)
+    corrected = _write_corrected(n, surprise, shifts)
     is_crossed = g("Not", g("Less", corrected, decades))
-    starts, quiet = n.carry("shift_starts", stage.starts), n.carry("quiet", stage.quiet)
-    limit = np.array(feedback.QUIET, np.float64)
-    is_new = g("And", is_crossed, g("Greater", quiet, limit - 0.5))
-    began = g("Where", is_new, shifts, starts)
-    steps = np.array(feedback.STEPS)
-    most = g(
-        "Min", g("Add", began, np.float64(feedback.MOST_AT_ONCE)), np.float64(feedback.HIGHEST)
-    )
+    began = g("Where", g("And", is_crossed, g("Greater", quiet, longest - 0.5)), shifts, starts)
+    most = g("Add", began, np.float64(feedback.MOST_AT_ONCE))
+    most = g("Min", most, np.float64(feedback.HIGHEST))
     higher = g("Max", shifts, g("Min", most, g("Add", shifts, steps)))
     lower = g("Max", g("Sub", shifts, steps * 10.0**-decades), np.float64(feedback.LOWEST))
-    calm = g("Where", is_crossed, ZERO, g("Min", g("Add", quiet, ONE), limit))
-    moved = g("Where", is_crossed, higher, lower)
-    before = {"shifts": shifts, "shift_starts": starts, "quiet": quiet}
-    for name, value in zip(before, (moved, began, calm), strict=True):
-        n.keep(name, g("Where", heard, value, before[name]))
+    calm = g("Where", is_crossed, ZERO, g("Min", g("Add", quiet, ONE), longest))
+    n.keep("shifts", g("Where", heard, g("Where", is_crossed, higher, lower), shifts))
+    n.keep("shift_starts", g("Where", heard, began, starts))
+    n.keep("quiet", g("Where", heard, calm, quiet))
     return corrected
+
+
+def _write_corrected(n: StageNodes, surprise: str, shifts: str) -> str:
+    """Write `RateFeedback.correct`: the decades between thresholds, and what is above the last."""
+    g, thresholds = n.g, _write_thresholds(n, shifts)
+    last = g.cut(thresholds, axis=1, start=-1)
+    nothing = g("Sub", last, last)  # the threshold of no decade, in each stream of the batch
+    below = g("Concat", nothing, g.cut(thresholds, axis=1, start=0, stop=-1), axis=1)
+    share = g("Clip", _share(n, surprise, below, thresholds), ZERO, ONE)
+    return g("Add", g("ReduceSum", share, MIDDLE), g("Max", g("Sub", surprise, last), ZERO))
 
 
 def _write_thresholds(n: StageNodes, shifts: str) -> str:
     """Write the thresholds `(B, J)`, each a little above the one before at least."""
-    count = len(DECADES)
-    far = np.arange(count)[:, None] - np.arange(count)
+    g, places = n.g, np.arange(len(DECADES))
+    far = places[:, None] - places
     # A threshold, or the first that pushes it up: row j has what each before it asks for.
     apart = np.where(far >= 0, feedback.NARROWEST * far, NEVER)
-    wanted = n.rows(
-        n.g(
-            "Max",
-            n.g("Add", shifts, np.array(DECADES)),
-            feedback.NARROWEST * np.arange(1, count + 1),
-        )
-    )
-    return n.g("ReduceMax", n.g("Add", wanted, apart), axes=[2], keepdims=0)
+    least = feedback.NARROWEST * (places + 1)
+    wanted = n.rows(g("Max", g("Add", shifts, np.array(DECADES)), least))
+    return g("ReduceMax", g("Add", wanted, apart), axes=[2], keepdims=0)
 
 
 def _share(n: StageNodes, value: str, low: str, high: str) -> str:

@@ -3,7 +3,7 @@
  *     ./detect scores.onnx < readings.csv
  *
  * The model is the second file of export_detector(..., scores=...). The readings have a header and a
- * column for each channel, in the order of the model; an empty field, or "nan", is a missing reading.
+ * column for each channel, in the order of the model; an empty field, "nan" or "inf" is a missing reading.
  * A line of the output is the score (-log10 p), 1 where the reading is in alarm, and for each channel
  * what it contributes. Tails stay as training left them; what channels tell of each other is left out. */
 #include <math.h>
@@ -60,12 +60,11 @@ static Tensor make_row(size_t width) {
     return make_tensor((int64_t[]){1, (int64_t)width}, 2, 1);
 }
 
-/* The value of a key in one flat object of the metadata, which ends at its first brace. */
-static const char *find(const char *object, const char *key) {
-    const char *found = strstr(object, key), *end = strchr(object, '}');
-    if (!found || (end && found > end)) fail("the metadata of the model are incomplete");
-    found = strchr(found + strlen(key), ':') + 1;
-    return found + strspn(found, " ");
+/* What follows the next mark, mostly `"key": `: quotes in the name of a channel are escaped. */
+static const char *find(const char *text, const char *mark) {
+    const char *found = strstr(text, mark);
+    if (!found) fail("the metadata of the model are incomplete");
+    return found + strlen(mark);
 }
 
 static char *find_text(const char *object, const char *key) {
@@ -95,12 +94,12 @@ static size_t read_numbers(const char *text, double *numbers, size_t limit) {
 static Tensor make_described(const char *object) {
     double shape[MAX_DIMS];
     int64_t dims[MAX_DIMS];
-    size_t rank = read_numbers(find(object, "\"shape\""), shape, MAX_DIMS);
+    size_t rank = read_numbers(find(object, "\"shape\": "), shape, MAX_DIMS);
     for (size_t d = 0; d < rank; d++) dims[d] = (int64_t)shape[d];
-    char *dtype = find_text(object, "\"dtype\"");
+    char *dtype = find_text(object, "\"dtype\": ");
     Tensor tensor = make_tensor(dims, rank, !strcmp(dtype, "float64"));
     double *initial = allocate(tensor.size, sizeof(double));
-    if (read_numbers(find(object, "\"initial\""), initial, tensor.size) != tensor.size)
+    if (read_numbers(find(object, "\"initial\": "), initial, tensor.size) != tensor.size)
         fail("the metadata of the model are incomplete");
     for (size_t k = 0; k < tensor.size; k++) {
         if (tensor.is_double) ((double *)tensor.data)[k] = initial[k];
@@ -111,9 +110,16 @@ static Tensor make_described(const char *object) {
     return tensor;
 }
 
+/* The next line of the input; 0 where there is none. */
+static int next_line(char *line) {
+    if (!fgets(line, MAX_LINE, stdin)) return 0;
+    if (!strchr(line, '\n') && !feof(stdin)) fail("a line is too long: raise MAX_LINE");
+    return 1;
+}
+
 static int read_line(Tensor reading) {
     char line[MAX_LINE];
-    if (!fgets(line, sizeof line, stdin)) return 0;
+    if (!next_line(line)) return 0;
     char *field = line;
     for (size_t c = 0; c < reading.size; c++) {
         char *end;
@@ -149,11 +155,11 @@ int main(int argc, char **argv) {
 
     /* The reading, what stands still, and the state go in; four results and the state come out. */
     double threshold;
-    const char *object = strstr(record, "\"inputs\": ["), *state = strstr(record, "\"state\": [");
-    if (!object || !state || read_numbers(find(record, "\"threshold\""), &threshold, 1) != 1)
+    const char *object = find(record, "\"inputs\": "), *state = find(record, "\"state\": ");
+    if (read_numbers(find(record, "\"threshold\": "), &threshold, 1) != 1)
         fail("the metadata of the model are incomplete");
     size_t n_in = 1, n_out = 4, most = 0;
-    for (const char *at = record; (at = strchr(at, '{')); at++) most++;
+    for (const char *at = object; (at = strchr(at, '{')); at++) most++;
     char **inputs = allocate(most + 1, sizeof(char *)), **outputs = allocate(most + 4, sizeof(char *));
     OrtValue **in[2], **out[2]; /* of turn */
     for (int turn = 0; turn < 2; turn++) {
@@ -164,17 +170,17 @@ int main(int argc, char **argv) {
     while ((object = strchr(object, '{'))) {
         int is_state = object > state;
         Tensor one = make_described(object);
-        inputs[n_in] = find_text(object, "\"name\"");
+        inputs[n_in] = find_text(object, "\"name\": ");
         if (!strcmp(inputs[n_in], "gap")) channels = one.size; /* of each channel, one */
         in[0][n_in] = in[1][n_in] = one.value;
         if (is_state) { /* two copies, which the model reads and writes in turn */
             Tensor other = make_described(object);
-            outputs[n_out] = find_text(object, "\"next\"");
+            outputs[n_out] = find_text(object, "\"next\": ");
             in[1][n_in] = out[0][n_out] = other.value;
             out[1][n_out++] = one.value;
         }
         n_in++;
-        object = strchr(object, '}');
+        object = find(object, "}");
     }
     Tensor reading = make_row(channels), shares = make_row(channels), slow = make_row(channels);
     Tensor stuck = make_row(channels), score = make_row(1);
@@ -188,7 +194,7 @@ int main(int argc, char **argv) {
     for (int k = 0; k < 4; k++) outputs[k] = (char *)names[k];
 
     char header[MAX_LINE];
-    if (!fgets(header, sizeof header, stdin)) fail("the readings have no header");
+    if (!next_line(header)) fail("the readings have no header");
     for (int turn = 0; read_line(reading); turn = 1 - turn) {
         check(ort->Run(session, NULL, (const char *const *)inputs, (const OrtValue *const *)in[turn],
                        n_in, (const char *const *)outputs, n_out, out[turn]));
@@ -199,6 +205,7 @@ int main(int argc, char **argv) {
         printf("%.9g,%d", now, alarm);
         for (size_t c = 0; c < channels; c++) printf(",%.6g", ((double *)shares.data)[c]);
         printf("\n");
+        fflush(stdout); /* who reads a pipe is to hear of it now */
     }
     return 0; /* the system takes back what a program that ends has held */
 }

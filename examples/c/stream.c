@@ -101,9 +101,16 @@ static Tensor make_state(const char *object) {
     return tensor;
 }
 
+/* The next line of the input; 0 where there is none. */
+static int next_line(char *line) {
+    if (!fgets(line, MAX_LINE, stdin)) return 0;
+    if (!strchr(line, '\n') && !feof(stdin)) fail("a line is too long: raise MAX_LINE");
+    return 1;
+}
+
 static int read_line(Tensor reading) {
     char line[MAX_LINE];
-    if (!fgets(line, sizeof line, stdin)) return 0;
+    if (!next_line(line)) return 0;
     char *field = line;
     for (size_t c = 0; c < reading.size; c++) {
         char *end;
@@ -165,7 +172,7 @@ int main(int argc, char **argv) {
         values[turn][1][0] = forecast.value;
     }
     /* Two copies of the state, which the model reads and writes in turn: nothing is copied. */
-    const char *object = strstr(contract, "\"state\"");
+    const char *object = strstr(contract, "\"state\": "); /* in names quotes are escaped */
     for (size_t k = 1; k < count; k++) {
         object = object ? strchr(object, '{') : NULL;
         if (!object) fail("the metadata of the model are incomplete");
@@ -175,13 +182,14 @@ int main(int argc, char **argv) {
     }
 
     char header[MAX_LINE];
-    if (!fgets(header, sizeof header, stdin)) fail("the readings have no header");
+    if (!next_line(header)) fail("the readings have no header");
     for (int turn = 0; read_line(reading); turn = 1 - turn) {
         check(ort->Run(session, NULL, (const char *const *)names[0],
                        (const OrtValue *const *)values[turn][0], count,
                        (const char *const *)names[1], count, values[turn][1]));
         for (size_t k = 0; k < forecast.size; k++)
             printf("%.9g%c", forecast.data[k], k + 1 < forecast.size ? ',' : '\n');
+        fflush(stdout); /* who reads a pipe is to hear of it now */
     }
     return 0; /* the system takes back what a program that ends has held */
 }

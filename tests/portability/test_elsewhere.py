@@ -9,12 +9,14 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
 from tests.portability.conftest import STEPS, TOLERANCE, Exported, with_score
+from xlstm_ts.export.contract import METADATA_KEY
 from xlstm_ts.streaming.detectors import DetectorModel
 
 ROOT = Path(__file__).parents[2]
@@ -103,12 +105,24 @@ def test_c(program: Path, exported: Exported) -> None:
 
 
 @ONE
+def test_c_takes_channels_of_any_name(program: Path, exported: Exported, tmp_path: Path) -> None:
+    graph = onnx.load(exported.path)
+    text = next(one for one in graph.metadata_props if one.key == METADATA_KEY)
+    text.value = text.value.replace('["load", "flow"]', '["state", "T_{in}: \\"x\\""]')
+    assert "T_{in}" in text.value
+    onnx.save(graph, tmp_path / "named.onnx")
+    done = run(program, tmp_path / "named.onnx", stdin=lines(exported.readings))
+    assert exported.worst_error(numbers(done)) <= TOLERANCE
+
+
+@ONE
 @pytest.mark.parametrize(
     ("stdin", "message"),
     [
         ("load,flow\n1\n", "fewer fields"),
         ("load,flow\n1,2,3\n", "more fields"),
         ("load,flow\n1,two\n", "not a number"),
+        ("load,flow\n1,2" + " " * 70_000 + "\n", "too long"),
         ("", "no header"),
     ],
 )

@@ -53,7 +53,7 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> Scored:
     index = pd.date_range("2024-01-01", periods=len(values), freq="h")
     detector = XLSTMAnomalyDetector(
         alarms_per_day=0.5, d_model=8, n_heads=2, context_length=32, max_steps=5, random_state=0
-    ).fit(pd.DataFrame(values[:TRAINING], index[:TRAINING], columns=["state", "flow"]))
+    ).fit(pd.DataFrame(values[:TRAINING], index[:TRAINING], columns=["state", 'T_{in}: "x"']))
     folder = tmp_path_factory.mktemp("scored")
     export_detector(detector, folder / "detector.onnx", scores=folder / "scores.onnx")
     graph = onnx.load(folder / "scores.onnx")
@@ -107,11 +107,16 @@ def test_c(scored: Scored, tmp_path: Path) -> None:
 
 def test_c_names_what_is_wrong(scored: Scored, tmp_path: Path) -> None:
     program = build("detect", tmp_path)
-    other = scored.path.with_name("detector.onnx")
+    other, damaged = scored.path.with_name("detector.onnx"), tmp_path / "damaged.onnx"
+    graph = onnx.load(scored.path)
+    graph.metadata_props[0].value = graph.metadata_props[0].value[:-3]  # of }]}
+    onnx.save(graph, damaged)
     for path, stdin, message in (
+        (damaged, "state,flow\n1,2\n", "incomplete"),
         (scored.path, "state,flow\n1\n", "fewer fields"),
         (scored.path, "state,flow\n1,2,3\n", "more fields"),
         (scored.path, "state,flow\n1,two\n", "not a number"),
+        (scored.path, "state,flow\n1,2" + " " * 70_000 + "\n", "too long"),
         (scored.path, "", "no header"),
         (other, "state,flow\n1,2\n", "no graph of scores"),
     ):
