@@ -1,4 +1,4 @@
-"""Anomaly detection beside the detectors of the field: servers, causes, a valve, faults, cost.
+"""Anomaly detection beside the detectors of the field: servers, a valve, faults, cost and rates.
 
 `python benchmarks/anomaly.py`: one run and one setting for all files, nothing tuned on a label;
 but that the rules of NAB give each detector the threshold that suits it. Every method is causal.
@@ -12,10 +12,11 @@ which go by a quantile of training. Points are never adjusted.
 | skab: 16 runs in which a valve closes | 400 seconds | F1 and false alarms at each second |
 | faults: 8 machines, 4 pairs of sensors | 16 days without a fault | share found, and delay |
 | cost | | a verdict of a stream / a forecast in it |
+| rates: 5 generated streams | 4,000 readings | false alarms / budget, of the host and the graph |
 
 VUS-PR is computed by TSB-AD's own code, which asks for an old numpy but does without:
 `pip install --no-deps TSB-AD==1.5`. One thread: asd takes three minutes, nab one, skab three,
-faults four; a quarter with `--quick`.
+faults and rates four; a quarter with `--quick`.
 """
 
 from __future__ import annotations
@@ -42,10 +43,12 @@ from _protocols import (
     judge_nab,
     judge_skab,
 )
+from _rates import rate_figures
 from _report import Report
 
 JUDGES = {"asd": judge_asd, "nab": judge_nab, "skab": judge_skab, "faults": judge_faults}
 COST, COST_RATIO = "cost", 1.3
+RATES = "rates"
 # What the detector has to reach, as `most` or `least` of Report.add.
 BARS = {
     "asd": {HIT_RATE: {"least": 0.80}, TOP_1: {"least": 0.86}},
@@ -61,7 +64,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", nargs="+", default=[*JUDGES, COST], choices=[*JUDGES, COST])
+    everything = [*JUDGES, COST, RATES]
+    parser.add_argument("--data", nargs="+", default=everything, choices=everything)
     parser.add_argument("--quick", action="store_true", help="a quarter of the files, no bars")
     parser.add_argument("--check", action="store_true", help="exit 1 where a bar is missed")
     options = parser.parse_args()
@@ -70,6 +74,9 @@ def main() -> int:
     for data in options.data:
         if data == COST:
             _cost(report, quick=options.quick)
+        elif data == RATES:
+            for figure, value in rate_figures(quick=options.quick).items():
+                report.add(f"rates, {figure}", value)
         else:
             _compare(report, data, quick=options.quick)
     return report.finish(check=options.check)

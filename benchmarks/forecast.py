@@ -35,7 +35,7 @@ from xlstm_ts.streaming import StreamModel
 CONTEXT, PATCH = 504, 24
 SEASONS = {"ETTh1": 24, "Weather": 144}
 SETTINGS = {
-    "ETTh1": {"max_steps": 1000},
+    "ETTh1": {"max_steps": 1000, "scaling_span": 336},
     "Weather": {
         "max_steps": 1000,
         "batch_size": 128,

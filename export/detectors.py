@@ -7,11 +7,10 @@ import json
 import os
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
@@ -20,7 +19,7 @@ from xlstm_ts.anomaly.records import write_record
 from xlstm_ts.anomaly.stages import within
 from xlstm_ts.anomaly.whitening import FARTHEST
 from xlstm_ts.exceptions import ExportError
-from xlstm_ts.export.contract import DETECTOR_KEY, READING, SCORES_KEY
+from xlstm_ts.export.contract import DETECTOR_KEY
 from xlstm_ts.export.innovations import RELATION, TOO_LARGE
 from xlstm_ts.export.onnx import export_onnx
 from xlstm_ts.export.parity import Parity
@@ -28,6 +27,7 @@ from xlstm_ts.export.scores import beside, build_score_graph
 from xlstm_ts.files import atomic_path
 from xlstm_ts.steps import step_seconds
 from xlstm_ts.streaming.detectors import DetectorModel
+from xlstm_ts.streaming.scores import ScoreBatch, ScoreModel, Scores
 
 if TYPE_CHECKING:
     from xlstm_ts.detector import XLSTMAnomalyDetector
@@ -115,12 +115,12 @@ def _check_scores(detector: XLSTMAnomalyDetector, path: Path) -> None:
 
 def _check_score_graph(graph: onnx.ModelProto, path: Path) -> None:
     """Compare scores of the graph with those of the file whose stages run on the host."""
-    stream, scorer = DetectorModel(path).create_stream(), Scorer(graph)
+    stream = DetectorModel(path).create_stream()
+    batch = ScoreModel(graph.SerializeToString()).create_batch(1)
     differences = []
     for reading in _noise(stream.host):
-        score = scorer.step(reading, stream.host)["score"].item()
+        score = score_beside(batch, reading, stream.host).score[0]
         differences.append(abs(score - stream.step(reading).score))
-        scorer.follow(stream.host)
     _check_close(max(differences))
 
 
@@ -139,45 +139,31 @@ def _check_close(worst: float) -> None:
         )
 
 
-class Scorer:
-    """Runs a graph of scores beside a host that learns, one reading at a time.
+def score_beside(batch: ScoreBatch, reading: NDArray[np.float64], host: AnomalyHost) -> Scores:
+    """Score a raw reading `(C,)` by the graph, with all that a host has learnt before it.
 
     Parameters
     ----------
-    graph : onnx.ModelProto
-        What `xlstm_ts.export.scores.build_score_graph` gave.
+    batch : ScoreBatch
+        One stream of the graph. Levels that an event has changed on the host it takes over.
+    reading : ndarray of float64, shape (C,)
+        NaN is missing.
+    host : AnomalyHost
+        The stages of a stream that has not taken the reading yet; they stay as they are.
+
+    Returns
+    -------
+    Scores
+        Of one stream.
     """
-
-    def __init__(self, graph: onnx.ModelProto) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        self._session = onnxruntime.InferenceSession(
-            graph.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
-        record = json.loads({one.key: one.value for one in graph.metadata_props}[SCORES_KEY])
-        self._next = {one["name"]: one["next"] for one in record["state"]}
-        self.state = {one["name"]: _initial(one) for one in record["state"]}
-
-    def step(self, reading: NDArray[np.float64], host: AnomalyHost) -> dict[str, NDArray[Any]]:
-        """Take a raw reading `(C,)`, as the host is before it; return all outputs by name."""
-        given = beside(host)
-        if RELATION in given:
-            front = host.whitening
-            value = (reading - front.center) / front.spread
-            value = within(np.where(np.abs(reading) < TOO_LARGE, value, np.nan), FARTHEST)
-            given[RELATION] = copy.deepcopy(front.relation).step(value)[None]
-        names = [output.name for output in self._session.get_outputs()]
-        fed = {READING: reading[None], **given, **self.state}
-        outputs = dict(zip(names, self._session.run(None, fed), strict=True))
-        self.state = {name: outputs[after] for name, after in self._next.items()}
-        return outputs
-
-    def follow(self, host: AnomalyHost) -> None:
-        """Take over the levels of a host, which an event may have changed."""
-        for name in ("mean", "reference", "away", "since"):
-            self.state[f"slow_{name}"] = getattr(host.slow, name)[None]
-
-
-def _initial(described: dict[str, Any]) -> NDArray[Any]:
-    values = [np.nan if value is None else value for value in described["initial"]]
-    return np.array(values, described["dtype"]).reshape(described["shape"])
+    given, front, state = beside(host), host.whitening, batch.state
+    if RELATION in given:
+        value = (reading - front.center) / front.spread
+        value = within(np.where(np.abs(reading) < TOO_LARGE, value, np.nan), FARTHEST)
+        given[RELATION] = copy.deepcopy(front.relation).step(value)[None]
+    for name, learnt in given.items():
+        batch.beside[name][:] = learnt
+    for name in ("mean", "reference", "away", "since"):
+        state[f"slow_{name}"] = getattr(host.slow, name)[None]
+    batch.state = state
+    return batch.step(reading[None])

@@ -310,7 +310,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
                 "export.scores", "files", "steps", "streaming",
             )
         },
-        {"onnx", "onnxruntime", "sklearn"},
+        {"onnx", "sklearn"},
     ),
     "xlstm_ts.export.stages": (
         {f"xlstm_ts.{name}" for name in ("anomaly", "export.builder", "export.contract")}, set(),

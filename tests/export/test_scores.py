@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import pandas as pd
 import pytest
 
@@ -14,11 +13,12 @@ from xlstm_ts import XLSTMAnomalyDetector
 from xlstm_ts.exceptions import ExportError, StreamError
 from xlstm_ts.export import detectors
 from xlstm_ts.export.contract import SCORES_KEY
-from xlstm_ts.export.detectors import Scorer, export_detector
+from xlstm_ts.export.detectors import export_detector, score_beside
 from xlstm_ts.export.graph import build_step_graph
 from xlstm_ts.export.scores import build_score_graph
 from xlstm_ts.streaming import StreamModel
 from xlstm_ts.streaming.detectors import DetectorModel
+from xlstm_ts.streaming.scores import ScoreModel
 
 TRAINING, STREAMED = 700, 1300
 OPTIONS = {"alarms_per_day": 0.5, "d_model": 8, "n_heads": 2, "context_length": 32, "max_steps": 5}
@@ -74,15 +74,14 @@ def written(request, tmp_path_factory) -> tuple[Path, Path, pd.DataFrame]:
 
 def test_scores_are_those_of_the_host(written) -> None:
     path, scores, readings = written
-    stream, scorer = DetectorModel(path).create_stream(), Scorer(onnx.load(scores))
+    stream, batch = DetectorModel(path).create_stream(), ScoreModel(scores).create_batch(1)
     statuses, alarms = set(), 0
     for reading in np.where(np.isinf(readings), np.nan, readings):
-        got = scorer.step(reading, stream.host)
+        got = score_beside(batch, reading, stream.host)
         verdict = stream.step(reading)
-        scorer.follow(stream.host)
         last = stream.host.last
         parts = {
-            "score": [verdict.score],
+            "score": verdict.score,
             "surprises": [
                 verdict.point_score, verdict.range_score, verdict.level_score,
                 verdict.recent_score, verdict.relation_score,
@@ -90,11 +89,11 @@ def test_scores_are_those_of_the_host(written) -> None:
             "contributions": verdict.contributions,
         }  # fmt: skip
         for name, expected in parts.items():
-            np.testing.assert_allclose(got[name][0], expected, rtol=1e-9, atol=1e-9)
-        assert got["slow"].max() == pytest.approx(verdict.slow_score, abs=1e-9)
-        np.testing.assert_array_equal(got["judged"][0] > 0, ~np.isnan(last.recent))
+            np.testing.assert_allclose(getattr(got, name)[0], expected, rtol=1e-9, atol=1e-9)
+        assert got.slow.max() == pytest.approx(verdict.slow_score, abs=1e-9)
+        np.testing.assert_array_equal(got.judged[0] > 0, ~np.isnan(last.recent))
         if verdict.status in ("ok", "alarm", "stuck"):
-            assert (got["stuck"].max() > 0) == (verdict.status == "stuck")
+            assert (got.stuck.max() > 0) == (verdict.status == "stuck")
         statuses.add(verdict.status)
         alarms += verdict.alarm
     assert statuses == {"warm-up", "ok", "alarm", "stuck", "missing"}
@@ -103,54 +102,26 @@ def test_scores_are_those_of_the_host(written) -> None:
 
 def test_expected_band_is_that_of_the_host(written) -> None:
     path, scores, readings = written
-    host, scorer = DetectorModel(path).create_stream().host, Scorer(onnx.load(scores))
+    host, batch = DetectorModel(path).create_stream().host, ScoreModel(scores).create_batch(1)
     for reading in readings.to_numpy()[:100]:
-        got = scorer.step(reading, host)
+        got = score_beside(batch, reading, host)
         innovation = host.whitening.step(reading)
-        np.testing.assert_allclose(got["expected"][0], innovation.expected, rtol=1e-12)
-        np.testing.assert_allclose(got["width"][0], innovation.scale, rtol=1e-9)
+        np.testing.assert_allclose(got.expected[0], innovation.expected, rtol=1e-12)
+        np.testing.assert_allclose(got.width[0], innovation.scale, rtol=1e-9)
 
 
 def test_a_reading_beyond_float32_is_missing(written) -> None:
-    path, scores, readings = written
-    host = DetectorModel(path).create_stream().host
+    _, scores, readings = written
     for special in (np.inf, -1e39, 1e200):
-        ones = [Scorer(onnx.load(scores)) for _ in range(2)]
+        ones = [ScoreModel(scores).create_batch(1) for _ in range(2)]
         for reading in readings.to_numpy()[:110]:
-            for scorer in ones:
-                scorer.step(reading, host)
+            for batch in ones:
+                batch.step(reading[None])
         last = readings.to_numpy()[110]
-        for scorer, value in zip(ones, (special, np.nan), strict=True):
-            scorer.step(np.where(np.arange(len(last)) == 0, value, last), host)
+        for batch, value in zip(ones, (special, np.nan), strict=True):
+            batch.step(np.where(np.arange(len(last)) == 0, value, last)[None])
         for name, expected in ones[1].state.items():
             np.testing.assert_array_equal(ones[0].state[name], expected)
-
-
-def test_streams_of_a_batch_are_apart(written) -> None:
-    path, scores, readings = written
-    graph = onnx.load(scores)
-    session = onnxruntime.InferenceSession(graph.SerializeToString())
-    state = {one["name"]: one["next"] for one in record_of(graph)["state"]}
-    given = detectors.beside(DetectorModel(path).create_stream().host)
-
-    def advance(rows: np.ndarray, before: dict[str, np.ndarray]) -> list[np.ndarray]:
-        """Return the scores, and each array of the state, of these streams."""
-        fed = {name: np.concatenate([value] * len(rows)) for name, value in given.items()}
-        return session.run(["score", *state.values()], {"reading": rows, **fed, **before})
-
-    start = Scorer(graph).state
-    alone = [start] * 3
-    together = {name: np.concatenate([value] * 3) for name, value in start.items()}
-    values = readings.to_numpy()
-    for row in range(150):
-        rows = values[[row, row + 200, row + 450]]
-        scored, *after = advance(rows, together)
-        together = dict(zip(state, after, strict=True))
-        for j in range(3):
-            score, *after = advance(rows[j : j + 1], alone[j])
-            alone[j] = dict(zip(state, after, strict=True))
-            assert scored[j] == pytest.approx(score[0], abs=1e-5)
-    assert len({*scored[:, 0].tolist()}) == 3
 
 
 def test_alone_it_keeps_the_rate() -> None:
@@ -162,9 +133,9 @@ def test_alone_it_keeps_the_rate() -> None:
         detector.forecaster_.model_, channels=("y",), step=None, library_version="",
         columns=detector.forecaster_.covariates_.columns,
     )  # fmt: skip
-    scorer = Scorer(build_score_graph(detector.host_, step))
-    # Nothing of the host goes on learning.
-    scores = [scorer.step(value, detector.host_)["score"].item() for value in values[1500:, None]]
+    graph = build_score_graph(detector.host_, step).SerializeToString()
+    batch = ScoreModel(graph).create_batch(1)
+    scores = [batch.step([value]).score[0] for value in values[1500:]]
     assert 0.5 < np.mean(np.array(scores) >= 2) / 1e-2 < 1.5
 
 
