@@ -58,8 +58,8 @@ def export_detector(
         A second file, for where nothing but a runtime of ONNX is to be had: a graph that takes a
         raw reading and gives the anomaly score, the contributions of the channels, and whether one
         has left its level or is stuck (`xlstm_ts.export.scores`). Its scores are checked likewise.
-        Tails, the relation of the channels and new levels do not go on learning in it; events are
-        left to whoever runs it.
+        Tails are not fitted again in it, what the other channels tell is not asked, and events are
+        left to whoever runs it; `xlstm_ts.streaming.scores` runs it for many streams at once.
 
     Returns
     -------

@@ -154,7 +154,9 @@ int main(int argc, char **argv) {
     if (!record) fail("the model is no graph of scores: write one with export_detector(scores=...)");
 
     /* The reading, what stands still, and the state go in; four results and the state come out. */
-    double threshold;
+    double threshold, version;
+    if (read_numbers(find(record, "\"version\": "), &version, 1) != 1 || version != 1)
+        fail("the model is of another version than this program reads: 1");
     const char *object = find(record, "\"inputs\": "), *state = find(record, "\"state\": ");
     if (read_numbers(find(record, "\"threshold\": "), &threshold, 1) != 1)
         fail("the metadata of the model are incomplete");

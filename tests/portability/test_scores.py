@@ -109,10 +109,14 @@ def test_c_names_what_is_wrong(scored: Scored, tmp_path: Path) -> None:
     program = build("detect", tmp_path)
     other, damaged = scored.path.with_name("detector.onnx"), tmp_path / "damaged.onnx"
     graph = onnx.load(scored.path)
-    graph.metadata_props[0].value = graph.metadata_props[0].value[:-3]  # of }]}
+    told = graph.metadata_props[0].value
+    graph.metadata_props[0].value = told[:-3]  # of }]}
     onnx.save(graph, damaged)
+    graph.metadata_props[0].value = told.replace('"version": 1', '"version": 2')
+    onnx.save(graph, later := tmp_path / "later.onnx")
     for path, stdin, message in (
         (damaged, "state,flow\n1,2\n", "incomplete"),
+        (later, "state,flow\n1,2\n", "another version"),
         (scored.path, "state,flow\n1\n", "fewer fields"),
         (scored.path, "state,flow\n1,2,3\n", "more fields"),
         (scored.path, "state,flow\n1,two\n", "not a number"),
