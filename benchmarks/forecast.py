@@ -40,6 +40,7 @@ SETTINGS = {
         "max_steps": 1000,
         "batch_size": 128,
         "scaling_span": 504,
+        "dropout": 0.1,
         "channel_embedding": True,
         "calendar": ("hour",),
     },
