@@ -30,6 +30,7 @@ from xlstm_ts.export.contract import (
     FORECAST,
     READING,
     SCORES_KEY,
+    SCORES_VERSION,
     Contract,
     next_name,
 )
@@ -50,7 +51,6 @@ from xlstm_ts.export.tails import (
     write_surprise,
 )
 
-VERSION = 1
 TAILS = "tails"
 MODEL = "model_"  # before the names of the step graph
 TIE = 1e-12  # decades: of views that say the same the first is blamed
@@ -95,7 +95,7 @@ def build_score_graph(host: AnomalyHost, step: onnx.ModelProto) -> onnx.ModelPro
         for one in contract.state
     ]
     record = {
-        "version": VERSION,
+        "version": SCORES_VERSION,
         "library_version": contract.library_version,
         "weights_hash": contract.weights_hash,
         "channels": contract.channels,

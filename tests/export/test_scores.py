@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from xlstm_ts import XLSTMAnomalyDetector
+from xlstm_ts.anomaly import AnomalyHost
 from xlstm_ts.exceptions import ExportError, StreamError
 from xlstm_ts.export import detectors
 from xlstm_ts.export.contract import SCORES_KEY
@@ -72,14 +73,44 @@ def written(request, tmp_path_factory) -> tuple[Path, Path, pd.DataFrame]:
     return *files, readings.iloc[TRAINING:]
 
 
+def states_of(host: AnomalyHost) -> dict[str, Any]:
+    """Return what the graph has to remember by the names that it has there."""
+    front, feedback = host.whitening, host.joint.feedback
+    slow = {name: getattr(host.slow, name) for name in ("mean", "reference", "away", "since")}
+    stuck = {name: getattr(host.stuck, name) for name in ("last", "run", "change")}
+    return {
+        **{f"slow_{name}": value for name, value in slow.items()},
+        **{f"stuck_{name}": value for name, value in stuck.items()},
+        "gap": front.gap, "settling": host.settling, "beyond": front.guard.beyond,
+        "weights": front.head.weights, "doubt": front.head.doubt,
+        "own_location": host.errors.correction.location,
+        "own_variance": host.errors.correction.variance,
+        "running": [host.aggregate.running], "shifts": feedback.shifts,
+        "shift_starts": feedback.starts, "quiet": feedback.quiet,
+    }  # fmt: skip
+
+
 def test_scores_are_those_of_the_host(written) -> None:
     path, scores, readings = written
     stream, batch = DetectorModel(path).create_stream(), ScoreModel(scores).create_batch(1)
-    statuses, alarms = set(), 0
+    statuses, alarms, rebased = set(), 0, 0
+    rebase = stream.host.slow.rebase
+
+    def counted() -> None:
+        nonlocal rebased
+        rebased += 1
+        rebase()
+
+    stream.host.slow.rebase = counted
     for reading in np.where(np.isinf(readings), np.nan, readings):
         got = score_beside(batch, reading, stream.host)
+        before = rebased
         verdict = stream.step(reading)
         last = stream.host.last
+        after = batch.state
+        for name, expected in states_of(stream.host).items():
+            if before == rebased or not name.startswith("slow"):  # an event is the host's alone
+                np.testing.assert_allclose(after[name][0], expected, rtol=1e-6, atol=1e-9)
         parts = {
             "score": verdict.score,
             "surprises": [

@@ -96,6 +96,11 @@ def test_a_new_level_is_no_news(model: ScoreModel, readings: np.ndarray) -> None
     assert run(batch, readings).slow[-1, 3, 1] > 1
     before = batch.state
     batch.rebase([3])
+    rebased = batch.state
+    assert before["slow_away"][3, 1] > 0
+    assert not rebased["slow_away"][3].any()
+    np.testing.assert_array_equal(rebased["slow_reference"][3, 1], before["slow_since"][3, 1])
+    np.testing.assert_array_equal(rebased["slow_mean"][3], rebased["slow_reference"][3])
     assert batch.step(readings[-1]).slow[3, 1] < 1
     unchanged = np.delete(np.arange(STREAMS), 3)
     assert (before["slow_reference"][unchanged] == batch.state["slow_reference"][unchanged]).all()

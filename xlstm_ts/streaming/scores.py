@@ -18,11 +18,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from xlstm_ts.checks import check_integer
 from xlstm_ts.exceptions import StreamError
-from xlstm_ts.export.contract import READING, SCORES_KEY
+from xlstm_ts.export.contract import READING, SCORES_KEY, SCORES_VERSION
 from xlstm_ts.files import content_of
 from xlstm_ts.streaming.sessions import Graph, bind, called, open_scores, tensor
 
-VERSION = 1
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 Rows = slice | NDArray[Any] | list[int] | int
@@ -90,8 +89,11 @@ class ScoreModel:
         texts = self.session.get_modelmeta().custom_metadata_map
         with content_of(called(path), kind="graph of scores", error=StreamError):
             record = json.loads(texts[SCORES_KEY])
-            if record["version"] != VERSION:
-                raise ValueError(f"version {record['version']}, this library reads {VERSION}")
+            if record["version"] != SCORES_VERSION:
+                raise ValueError(
+                    f"version {record['version']}, this library reads {SCORES_VERSION}: export it "
+                    "again"
+                )
             self.channels: tuple[str, ...] = tuple(record["channels"])
             self.threshold = float(record["threshold"])
             self.beside = {one["name"]: _initial(one) for one in record["inputs"]}
@@ -158,7 +160,8 @@ class ScoreBatch:
         ----------
         readings : array-like of float, shape (size, channels)
             In raw units, in the order of the channels; NaN is missing, as of a stream that has none
-            at this moment. Of one channel the second axis may be left out.
+            at this moment, and so is what lies beyond float32. Of one channel the second axis may
+            be left out.
 
         Raises
         ------
