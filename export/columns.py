@@ -11,10 +11,11 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from xlstm_ts.covariates import FARTHEST, FuturePath
+from xlstm_ts.covariates import FARTHEST
 from xlstm_ts.export.builder import Builder
 from xlstm_ts.export.contract import BATCH, COVARIATES, FUTURE
 from xlstm_ts.export.fold import array
+from xlstm_ts.future import FuturePath
 from xlstm_ts.model import XLSTM
 
 ZERO, ONE = np.float32(0), np.float32(1)

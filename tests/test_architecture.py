@@ -14,8 +14,8 @@ ROOMS = ("kernels", "export", "datasets")
 PACKAGES = ("anomaly", "streaming", "cli", "parquet")
 LEAVES = {"xlstm_ts.exceptions", "xlstm_ts.checks", "xlstm_ts.columns"}
 MODEL = {f"xlstm_ts.{name}" for name in (
-    "config", "state", "scaling", "cells", "blocks", "covariates", "patches", "phases", "readings",
-    "head", "model",
+    "config", "state", "scaling", "cells", "blocks", "covariates", "future", "patches", "phases",
+    "readings", "head", "model",
 )}  # fmt: skip
 OPS = {"xlstm_ts.kernels.ops", "xlstm_ts.kernels.states"}
 HEAVY = {
@@ -38,6 +38,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "xlstm_ts.cells": (MODEL | OPS, {"torch"}),
     "xlstm_ts.blocks": (MODEL, {"torch"}),
     "xlstm_ts.covariates": (MODEL, {"torch"}),
+    "xlstm_ts.future": (MODEL, {"torch"}),
     "xlstm_ts.patches": (MODEL, {"torch"}),
     "xlstm_ts.phases": (MODEL, {"torch"}),
     "xlstm_ts.readings": (MODEL, {"torch"}),

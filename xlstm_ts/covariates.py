@@ -13,7 +13,7 @@ cyclic
 
 Past and known columns ride along with the readings as channels that are seen and not forecast. What
 is static or cyclic joins the token as it is now. Known and cyclic columns of the next readings act
-on each step of the forecast by the `FuturePath`.
+on each step of the forecast by the `FuturePath` (`xlstm_ts.future`).
 """
 
 from __future__ import annotations
@@ -25,13 +25,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from xlstm_ts.config import XLSTMConfig
 
 # Three waves tell the seven days of a week apart without rest, and are smooth over longer cycles.
 HARMONICS = 3
-FUTURE_WIDTH = 32
 # Spreads from the centre beyond which a number is no reading but a code for a missing one. Its
 # square would swamp the variance for thousands of readings, or for ever.
 FARTHEST = 1e9
@@ -124,35 +122,6 @@ def features_now(config: XLSTMConfig) -> int:
 def features_ahead(config: XLSTMConfig) -> int:
     """Return how many features each of the next readings has."""
     return 2 * config.n_known + 2 * HARMONICS * len(config.periods)
-
-
-class FuturePath(nn.Module):
-    """What known columns of the next readings add to the forecast of each, given the token.
-
-    One hidden layer that all steps of the horizon share: features of the step and of the token are
-    summed before the nonlinearity, so that the effect of a known event may depend on the state.
-
-    Parameters
-    ----------
-    config : XLSTMConfig
-        The shape of the model.
-    """
-
-    def __init__(self, config: XLSTMConfig) -> None:
-        super().__init__()
-        self.token = nn.Linear(config.d_model, FUTURE_WIDTH)
-        self.ahead = nn.Linear(features_ahead(config), FUTURE_WIDTH, bias=False)
-        self.out = nn.Linear(
-            FUTURE_WIDTH, config.group_channels * len(config.quantiles), bias=False
-        )
-
-    def forward(self, x: Tensor, ahead: Tensor) -> Tensor:
-        """Return `(S, N, H, G * Q)` of tokens `(S, N, E)` and steps `(S, N, H, FUTURE_WIDTH)`.
-
-        The steps have been through `self.ahead`, once for all the tokens that look at them.
-        """
-        out: Tensor = self.out(F.silu(self.token(x).unsqueeze(2) + ahead))
-        return out
 
 
 def standardise(

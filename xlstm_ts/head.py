@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from xlstm_ts.config import XLSTMConfig
-from xlstm_ts.covariates import FuturePath
+from xlstm_ts.future import FuturePath
 from xlstm_ts.patches import Recent, scaled
 from xlstm_ts.scaling import Scaling
 
@@ -39,7 +39,9 @@ class ForecastHead(nn.Module):
         if self.linear_path is not None:
             nn.init.zeros_(self.linear_path.weight)
 
-    def forward(self, x: Tensor, recent: Recent, scaling: Scaling, ahead: Tensor | None) -> Tensor:
+    def forward(
+        self, x: Tensor, recent: Recent, scaling: Scaling, known: Tensor | None, *, stride: int
+    ) -> Tensor:
         """Forecast in the units of the readings: `(S, N, H, G, Q)`.
 
         Parameters
@@ -50,16 +52,20 @@ class ForecastHead(nn.Module):
             The last readings at each.
         scaling : Scaling
             What is in force there.
-        ahead : Tensor or None
-            What is known of the readings after each, as `FuturePath` takes it.
+        known : Tensor or None
+            What is known of the readings after the first token, as `FuturePath` takes it.
+        stride : int
+            Readings between two tokens.
         """
         config = self.config
         x = self.norm(x)
         raw = self.linear(x).unflatten(2, (config.horizon, -1))
-        if self.future_path is not None:
-            raw = raw + self.future_path(x, ahead)
+        if self.future_path is not None and known is not None:
+            raw = raw + self.future_path(x, known, stride=stride)
         raw = raw.unflatten(3, (config.group_channels, len(config.quantiles)))
-        ordered = raw[..., config.median, None] + F.softplus(raw) @ self.ordering
+        ordered = raw
+        if len(config.quantiles) > 1:
+            ordered = raw[..., config.median, None] + F.softplus(raw) @ self.ordering
         if self.linear_path is not None:
             value, observed = (
                 part[:, :, -config.linear_length :, : config.group_channels] for part in recent

@@ -139,8 +139,9 @@ class XLSTM(nn.Module):
         x, mask = self._tokens(recent, scalings, now, self._groups(batch))
         x, cells = unroll(self.blocks, x, mask, cells, period=self.config.patch_length)
         new = (*(part[:, -1] for part in (*scalings, *recent)), *cells)
-        ahead = self._ahead(self.covariates.ahead(columns)[:, 1:], stride=1)
-        forecast = self._unfold(self.head(x, recent, scalings, ahead), like=readings)
+        known = self._known(self.covariates.ahead(columns)[:, 1:])
+        forecast = self.head(x, recent, scalings, known, stride=1)
+        forecast = self._unfold(forecast, like=readings)
         return forecast, tuple(part.unflatten(0, (batch, -1)) for part in new)
 
     def scale(self, readings: Tensor, state: State | None = None) -> Tensor:
@@ -214,8 +215,7 @@ class XLSTM(nn.Module):
         x, mask = self._tokens(recent, scalings, now, self._groups(batch))
         x, cells = advance(self.blocks, x[:, 0], mask[:, 0], cells)
         new = (*scaling, *buffer, *cells)
-        ahead = self._ahead(future, stride=1)
-        out = self.head(x.unsqueeze(1), recent, scalings, ahead)
+        out = self.head(x.unsqueeze(1), recent, scalings, self._known(future), stride=1)
         forecast = self._unfold(out, like=reading)
         return forecast[:, 0], tuple(part.unflatten(0, (batch, -1)) for part in new)
 
@@ -301,10 +301,10 @@ class XLSTM(nn.Module):
         if last:
             x, recent = x[:, -1:], Recent(*(part[:, -1:] for part in recent))
             ends = Scaling(*(part[:, -1:] for part in ends))
-        ahead = self._ahead(self.covariates.ahead(covariates)[:, first:], stride=patch)
+        known = self._known(self.covariates.ahead(covariates)[:, first:])
         left = (part[:, length:] for part in (value, observed))
         new = (*(part[:, -1] for part in scalings), *left, *cells)
-        return self.head(x, recent, ends, ahead), new
+        return self.head(x, recent, ends, known, stride=patch), new
 
     def patch_state(self, rows: int) -> State:
         """Return the state of sequences that have seen nothing, for `forward_patches`."""
@@ -331,16 +331,11 @@ class XLSTM(nn.Module):
         value = torch.cat((value, seen.value), 2)
         return value, torch.cat((observed, seen.observed), 2), seen.now
 
-    def _ahead(self, columns: Tensor, *, stride: int) -> Tensor | None:
-        """Return what known and cyclic columns `(S, T, ...)` say of the H readings from each on.
-
-        Of those `stride` apart: `(S, N, H, ...)`.
-        """
+    def _known(self, columns: Tensor) -> Tensor | None:
+        """Return the features of known and cyclic columns `(S, T, ...)`, if there are any."""
         if self.head.future_path is None:
             return None
-        known = self.covariates.encode_ahead(columns, dtype=self.embed.weight.dtype)
-        ahead: Tensor = self.head.future_path.ahead(known)
-        return ahead.unfold(1, self.config.horizon, stride).transpose(2, 3)
+        return self.covariates.encode_ahead(columns, dtype=self.embed.weight.dtype)
 
     def _unfold(
         self, forecast: Tensor, *, like: Tensor, units: tuple[Tensor, Tensor] | None = None
