@@ -1,4 +1,7 @@
-"""What it costs to judge a reading: a stream of the detector, the forecast in it, and a batch."""
+"""What it costs to judge a reading: by a stream of the detector, by a pool, and by a batch.
+
+Beside the first two stand forecasts by the same graph, one at a time and in a pool.
+"""
 
 from __future__ import annotations
 
@@ -13,20 +16,21 @@ from _rivals import Array
 from xlstm_ts import XLSTMAnomalyDetector
 from xlstm_ts.datasets.synthetic import make_sensor_stream
 from xlstm_ts.export.detectors import export_detector
+from xlstm_ts.streaming import StreamPool
+from xlstm_ts.streaming.detector_pool import DetectorPool
 from xlstm_ts.streaming.detectors import NOTHING_AHEAD, DetectorModel
 from xlstm_ts.streaming.scores import ScoreModel
 
 ROUNDS, STEPS = 40, 50
 TRAIN = 1000  # readings
 RATIO = "verdict / forecast"
-BATCH = 1000  # streams that tick together
+POOL_RATIO = "verdict / forecast in a pool"
+BATCH = 1000  # streams that tick together, and keys of a pool
+WARM = 110  # readings of a pool, after which its keys are judged
 
 
 def cost_figures(*, quick: bool) -> dict[str, float]:
-    """Return microseconds of a verdict, of a forecast by the same graph, and of a score in a batch.
-
-    Each with its ratio to what it is best held against.
-    """
+    """Return microseconds of verdicts and forecasts, and their ratios."""
     readings = make_sensor_stream(TRAIN + ROUNDS * STEPS, random_state=0).clean.iloc[:, :1]
     detector = XLSTMAnomalyDetector(alpha=1e-3, device="cpu", random_state=0, max_steps=5)
     detector.fit(readings.iloc[:TRAIN])
@@ -40,7 +44,7 @@ def cost_figures(*, quick: bool) -> dict[str, float]:
     def alone(value: Array) -> None:
         forecast.step_columns(value, value, NOTHING_AHEAD)
 
-    rounds = range(ROUNDS // 4 if quick else ROUNDS)
+    rounds, rng = range(ROUNDS // 4 if quick else ROUNDS), np.random.default_rng(0)
     taken = np.array([
         [_seconds(step, values[i * STEPS : (i + 1) * STEPS]) for i in rounds]
         for step in (judged.step, alone)
@@ -48,13 +52,34 @@ def cost_figures(*, quick: bool) -> dict[str, float]:
     verdict, step = np.median(taken, axis=1) * 1e6
     many = [_seconds(batch.step, np.repeat(values[i : i + 1, None], BATCH, 1)) for i in rounds]
     score = float(np.median(many)) / BATCH * 1e6
+    pool, forecasts = DetectorPool(loaded), StreamPool(loaded.model)
+    together = np.array([
+        _pool_seconds(pool, forecasts, value, noise=rng.standard_normal(BATCH))
+        for value in values[: WARM + len(rounds)]
+    ])  # fmt: skip
+    of_pool, forecast_of_pool = np.median(together[WARM:], axis=0) / BATCH * 1e6
     return {
         "verdict µs": float(verdict),
         "forecast µs": float(step),
         RATIO: float(verdict / step),
         f"score in a batch of {BATCH:,} µs": score,
         "verdict / score in a batch": float(verdict / score),
+        f"verdict in a pool of {BATCH:,} µs": float(of_pool),
+        "forecast in a pool µs": float(forecast_of_pool),
+        POOL_RATIO: float(of_pool / forecast_of_pool),
+        "verdict / verdict in a pool": float(verdict / of_pool),
     }
+
+
+def _pool_seconds(
+    pool: DetectorPool, forecasts: StreamPool, value: Array, *, noise: Array
+) -> tuple[float, float]:
+    """Return the processor's time of a reading of each key: to judge them, and to forecast them."""
+    readings = {key: value + 0.01 * one for key, one in enumerate(noise)}
+    return tuple(
+        _seconds(lambda _, step=step: step(readings), value[None])
+        for step in (pool.step, lambda given: forecasts.step(given, covariates=given))
+    )
 
 
 def _seconds(step: Callable[[Array], object], values: Array) -> float:

@@ -164,6 +164,6 @@ def score_beside(batch: ScoreBatch, reading: NDArray[np.float64], host: AnomalyH
     for name, learnt in given.items():
         batch.beside[name][:] = learnt
     for name in ("mean", "reference", "away", "since"):
-        state[f"slow_{name}"] = getattr(host.slow, name)[None]
+        state[f"slow_{name}"] = getattr(host.scorer.slow, name)[None]
     batch.state = state
     return batch.step(reading[None])

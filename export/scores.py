@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from onnx import compose, helper
 
 from xlstm_ts.anomaly import aggregate, slow, whitening
+from xlstm_ts.anomaly.decider import VIEW_OF
 from xlstm_ts.anomaly.evidence import Views
-from xlstm_ts.anomaly.host import VIEW_OF, AnomalyHost
+from xlstm_ts.anomaly.host import AnomalyHost
 from xlstm_ts.export.contract import (
     BATCH,
     COVARIATES,
@@ -124,7 +125,7 @@ def beside(host: AnomalyHost) -> dict[str, Array]:
         out what the other channels tell. `tails` `(1, 7, 6)`: of each raw score, and of the largest
         of their surprises, the four knots, the surprise at the last, shape and size beyond it.
     """
-    tails = (*host.comparison.tails, host.joint.tail)
+    tails = (*host.decider.comparison.tails, host.decider.joint.tail)
     relation = {RELATION: np.full((1, host.n_channels), np.nan)} if host.n_channels > 1 else {}
     return {
         **relation,
@@ -167,12 +168,12 @@ def _write_stages(n: StageNodes, host: AnomalyHost, contract: Contract) -> None:
     _show(n, COVARIATES, known, there, most=whitening.FARTHEST)
     nothing = np.full((contract.horizon, n.channels, levels), np.nan, np.float32)
     before = Field(BEFORE, f"{MODEL}{FORECAST}", nothing)
-    joint = write_joint_error(n, error, there, host.errors, before)
+    joint = write_joint_error(n, error, there, host.scorer.errors, before)
     level, is_held = _write_slow(n, reading, host, judged)
     _write_stuck(n, reading, host, judged)
     errors = n.rows(joint, level, recent, relation)  # in the order of `Views`
     valid = g("And", n.rows(there, is_held, there, is_told), n.rows(settled))
-    weighed = g("Div", errors, host.aggregate.regular)
+    weighed = g("Div", errors, host.scorer.aggregate.regular)
     _write_scores(n, _Views(g("Where", valid, weighed, ZERO), valid), host)
 
 
@@ -183,9 +184,9 @@ def _show(n: StageNodes, name: str, value: str, there: str, *, most: float) -> N
 
 
 def _write_settling(n: StageNodes, reading: Reading, host: AnomalyHost) -> str:
-    """Write which channels are neither new nor back from a long gap: `AnomalyHost._settle`."""
+    """Write which channels are neither new nor back from a long gap: `Scorer`."""
     g, (_, there, gap), config = n.g, reading, host.config
-    left = n.carry("settling", host.settling)
+    left = n.carry("settling", host.scorer.settling)
     is_back = g("And", there, g("Greater", gap, np.float64(config.max_gap)))
     left = g("Where", is_back, g("Max", left, np.float64(config.settle)), left)
     n.keep("settling", g("Max", g("Sub", left, n.marked(there)), ZERO))
@@ -194,7 +195,7 @@ def _write_settling(n: StageNodes, reading: Reading, host: AnomalyHost) -> str:
 
 def _write_slow(n: StageNodes, reading: Reading, host: AnomalyHost, judged: str) -> tuple[str, str]:
     """Write `SlowChannel.step`; return how far a reading is off its level, and where it has one."""
-    g, stage, (known, there, _) = n.g, host.slow, reading
+    g, stage, (known, there, _) = n.g, host.scorer.slow, reading
     clip = np.float64(slow.CLIP)
     reference = n.carry("slow_reference", stage.reference)
     n.keep("slow_reference", g("Identity", reference))
@@ -217,7 +218,7 @@ def _write_slow(n: StageNodes, reading: Reading, host: AnomalyHost, judged: str)
 
 def _write_stuck(n: StageNodes, reading: Reading, host: AnomalyHost, judged: str) -> None:
     """Write `StuckRule.step`."""
-    g, stage, (known, there, _) = n.g, host.stuck, reading
+    g, stage, (known, there, _) = n.g, host.scorer.stuck, reading
     last, run, change = (
         n.carry(f"stuck_{name}", getattr(stage, name)) for name in ("last", "run", "change")
     )
@@ -235,7 +236,7 @@ def _write_stuck(n: StageNodes, reading: Reading, host: AnomalyHost, judged: str
 
 
 def _write_scores(n: StageNodes, views: _Views, host: AnomalyHost) -> None:
-    """Write raw scores, what they say, and who is to blame: `AnomalyHost.judge_one`."""
+    """Write raw scores, what they say, and who is to blame: `decider.decide`."""
     g = n.g
     raw, heard = _write_raw(n, views, host)
     tails = g.input(TAILS, (BATCH, PARAMETERS, 1 + N_SCORES))
@@ -245,11 +246,11 @@ def _write_scores(n: StageNodes, views: _Views, host: AnomalyHost) -> None:
     largest = g("ReduceMax", surprises, axes=[1])
     is_heard = g.cut(heard, axis=1, start=0, stop=1)
     surprise = write_surprise(n, largest, of_largest)
-    score = write_feedback(n, surprise, is_heard, host.joint.feedback)
+    score = write_feedback(n, surprise, is_heard, host.decider.joint.feedback)
     n.tell("score", g("Where", is_heard, score, ZERO), 1)
     ranked = g("Sub", surprises, TIE * np.arange(N_SCORES))
     first = n.marked(g("Equal", ranked, g("ReduceMax", ranked, axes=[1])))
-    view = g("MatMul", first, np.eye(N_VIEWS)[list(VIEW_OF)])
+    view = g("MatMul", first, np.eye(N_VIEWS)[VIEW_OF])
     blamed = g("MatMul", n.rows(view), views.errors)
     square = g("Reshape", g("Mul", blamed, blamed), np.array([0, n.channels]))
     total = g("ReduceSum", square, MIDDLE)
@@ -258,7 +259,7 @@ def _write_scores(n: StageNodes, views: _Views, host: AnomalyHost) -> None:
 
 def _write_raw(n: StageNodes, views: _Views, host: AnomalyHost) -> tuple[str, str]:
     """Write `Aggregate.step`: raw scores `(B, S)`, and which there are."""
-    g, stage, (errors, valid) = n.g, host.aggregate, views
+    g, stage, (errors, valid) = n.g, host.scorer.aggregate, views
     most = np.float64(aggregate.MOST)
     square = g("Min", g("Mul", errors, errors), most**2)
     square = g("Where", valid, square, stage.square)  # what is missing counts what it usually does

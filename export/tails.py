@@ -21,7 +21,7 @@ NEVER = -1e9  # below any threshold
 
 def parameters_of(one: Tail) -> list[float]:
     """Return the four knots of a tail, the surprise at the last, shape and size beyond it."""
-    return [*one.knots.tolist(), -math.log10(one.rate), one.shape, one.size]
+    return [*one.knots, -math.log10(one.rate), one.shape, one.size]
 
 
 def write_surprise(n: StageNodes, score: str, tails: str) -> str:
@@ -47,8 +47,12 @@ def write_surprise(n: StageNodes, score: str, tails: str) -> str:
 def write_feedback(n: StageNodes, surprise: str, heard: str, stage: RateFeedback) -> str:
     """Write `RateFeedback` of a surprise `(B, 1)`, which is taken in where it is `heard`."""
     g, decades, steps = n.g, np.array(DECADES), np.array(feedback.STEPS)
-    shifts, starts = n.carry("shifts", stage.shifts), n.carry("shift_starts", stage.starts)
-    quiet, longest = n.carry("quiet", stage.quiet), np.array(feedback.QUIET, np.float64)
+    shifts = n.carry("shifts", np.array(stage.shifts))
+    starts = n.carry("shift_starts", np.array(stage.starts))
+    quiet, longest = (
+        n.carry("quiet", np.array(stage.quiet, np.float64)),
+        np.array(feedback.QUIET, np.float64),
+    )
     corrected = _write_corrected(n, surprise, shifts)
     is_crossed = g("Not", g("Less", corrected, decades))
     began = g("Where", g("And", is_crossed, g("Greater", quiet, longest - 0.5)), shifts, starts)

@@ -48,7 +48,7 @@ def test_a_pool_goes_on_from_its_snapshot(tmp_path: Path, monkeypatch: pytest.Mo
 def test_anomalies_are_found_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     names = run_examples(4)
-    assert len(names["events"]) == names["watch"].host.machine.number + 1 > 0
+    assert len(names["events"]) == names["watch"].host.decider.machine.number + 1 > 0
     assert names["causes"]["share"].sum() == pytest.approx(1)
 
 

@@ -18,7 +18,8 @@ from sklearn.utils.validation import check_is_fitted
 from xlstm_ts import detector_files
 from xlstm_ts.anomaly.budgets import Contamination, find_alpha
 from xlstm_ts.anomaly.events import Policy
-from xlstm_ts.anomaly.host import AnomalyHost, HostConfig
+from xlstm_ts.anomaly.host import AnomalyHost
+from xlstm_ts.anomaly.settings import HostConfig
 from xlstm_ts.anomaly.verdicts import Trace
 from xlstm_ts.config import Channels
 from xlstm_ts.exceptions import SeriesError, SeriesWarning

@@ -196,7 +196,7 @@ def test_a_stuck_sensor_is_named(fitted: AnomalyHost) -> None:
     trace = fitted.fresh().run(readings)
     (event,) = trace.events
     assert (event.kind, event.shares.tolist()) == ("stuck", [0, 0, 1])
-    assert event.start <= 1000 + fitted.stuck.longest[2] + 2
+    assert event.start <= 1000 + fitted.scorer.stuck.longest[2] + 2
     assert trace.statuses[1100] == "stuck"
 
 
@@ -231,7 +231,7 @@ def test_how_often_rows_are_missing_does_not_move_the_p_values() -> None:
     readings = clean(12_000, channels=1, seed=11)
     readings[np.random.default_rng(0).random(len(readings)) < 0.8] = np.nan
     host = AnomalyHost(HostConfig(), alpha=1e-4).fit(readings[:6000])
-    assert host.joint.tail.knots[1] > 0.3  # a median of -log10 p, and not of missing rows
+    assert host.decider.joint.tail.knots[1] > 0.3  # a median of -log10 p, and not of missing rows
     trace = host.fresh().run(readings[6000:])
     judged = trace.scores[np.isfinite(readings[6000:, 0])][100:]
     assert 0.07 < (judged >= 1).mean() < 0.14

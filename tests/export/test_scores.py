@@ -75,17 +75,19 @@ def written(request, tmp_path_factory) -> tuple[Path, Path, pd.DataFrame]:
 
 def states_of(host: AnomalyHost) -> dict[str, Any]:
     """Return what the graph has to remember by the names that it has there."""
-    front, feedback = host.whitening, host.joint.feedback
-    slow = {name: getattr(host.slow, name) for name in ("mean", "reference", "away", "since")}
-    stuck = {name: getattr(host.stuck, name) for name in ("last", "run", "change")}
+    front, feedback = host.whitening, host.decider.joint.feedback
+    slow = {
+        name: getattr(host.scorer.slow, name) for name in ("mean", "reference", "away", "since")
+    }
+    stuck = {name: getattr(host.scorer.stuck, name) for name in ("last", "run", "change")}
     return {
         **{f"slow_{name}": value for name, value in slow.items()},
         **{f"stuck_{name}": value for name, value in stuck.items()},
-        "gap": front.gap, "settling": host.settling, "beyond": front.guard.beyond,
+        "gap": front.gap, "settling": host.scorer.settling, "beyond": front.guard.beyond,
         "weights": front.head.weights, "doubt": front.head.doubt,
-        "own_location": host.errors.correction.location,
-        "own_variance": host.errors.correction.variance,
-        "running": [host.aggregate.running], "shifts": feedback.shifts,
+        "own_location": host.scorer.errors.correction.location,
+        "own_variance": host.scorer.errors.correction.variance,
+        "running": [host.scorer.aggregate.running], "shifts": feedback.shifts,
         "shift_starts": feedback.starts, "quiet": feedback.quiet,
     }  # fmt: skip
 
@@ -94,14 +96,14 @@ def test_scores_are_those_of_the_host(written) -> None:
     path, scores, readings = written
     stream, batch = DetectorModel(path).create_stream(), ScoreModel(scores).create_batch(1)
     statuses, alarms, rebased = set(), 0, 0
-    rebase = stream.host.slow.rebase
+    rebase = stream.host.scorer.slow.rebase
 
     def counted() -> None:
         nonlocal rebased
         rebased += 1
         rebase()
 
-    stream.host.slow.rebase = counted
+    stream.host.scorer.slow.rebase = counted
     for reading in np.where(np.isinf(readings), np.nan, readings):
         got = score_beside(batch, reading, stream.host)
         before = rebased

@@ -13,7 +13,9 @@ import pytest
 from tests.streaming.test_pool import INDEX, STATIC, assert_close, model, reading, rich
 from xlstm_ts.exceptions import BackendWarning
 from xlstm_ts.export.contract import COVARIATES, FUTURE, READING
-from xlstm_ts.streaming import StreamModel, StreamPool, banks, pool, sessions, streams
+from xlstm_ts.streaming import StreamModel, StreamPool, banks, sessions, slots, streams
+from xlstm_ts.streaming.detector_pool import DetectorPool
+from xlstm_ts.streaming.detectors import DetectorModel
 
 __all__ = ["model", "rich"]  # fixtures
 CUDA = "CUDAExecutionProvider"
@@ -35,7 +37,7 @@ def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     for module in (banks, streams):
         monkeypatch.setattr(module, "bind", bind)
-    for module in (pool, streams):
+    for module in (slots, streams):
         monkeypatch.setattr(module, "is_away", lambda _: True)
     yield
     alive.clear()
@@ -210,6 +212,19 @@ class Session:
 
     def get_provider_options(self) -> dict[str, dict[str, str]]:
         return self.options
+
+
+def test_a_pool_of_detectors_on_a_device(detector_path: Path, device: None) -> None:
+    rng, model = np.random.default_rng(0), DetectorModel(detector_path)
+    pool, single = DetectorPool(model), {key: model.create_stream() for key in KEYS}
+    largest = 0.0
+    for _ in range(150):
+        readings = {key: rng.normal([50, 3]) for key in rng.permutation(KEYS)[:9]}
+        for key, verdict in pool.step(readings).items():
+            expected = single[key].step(readings[key])
+            assert verdict.score == pytest.approx(expected.score, abs=1e-4)
+            largest = max(largest, verdict.score)
+    assert largest > 1
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ Needs numpy only, so that a stream runs it where there is no torch. `host` chain
 
 from xlstm_ts.anomaly.calibration import Calibrated, calibrate_scores
 from xlstm_ts.anomaly.events import Event
-from xlstm_ts.anomaly.host import AnomalyHost, HostConfig
+from xlstm_ts.anomaly.host import AnomalyHost
+from xlstm_ts.anomaly.settings import HostConfig
 from xlstm_ts.anomaly.verdicts import Trace, Verdict
 
 __all__ = [

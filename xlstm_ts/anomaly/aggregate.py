@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from xlstm_ts.anomaly.evidence import Views
-from xlstm_ts.anomaly.stages import Mask, Stage, is_there
+from xlstm_ts.anomaly.stages import Floats, Stage, is_there, side_by_side
 
 MOST = 1e6  # of an error: beyond anything rare, so that no two of the rarest tie
 # A mean square, errors of a tenth of what is usual: below it is all the rounding of a model has to
@@ -37,7 +37,7 @@ class Aggregate(Stage):
 
     Attributes
     ----------
-    running : float
+    running : ndarray of float64, shape (...)
         The running mean.
     regular : ndarray of float64, shape (views, C)
         What the errors of a channel are divided by: 1, or more where it regularly goes far off, as
@@ -51,7 +51,7 @@ class Aggregate(Stage):
 
     def __init__(self, n_channels: int, *, span: float) -> None:
         self.share = 2 / (span + 1)
-        self.running = LOGARITHM
+        self.running = np.array(LOGARITHM)
         self.regular = np.ones((len(Views._fields), n_channels))
         self.square = np.full((len(Views._fields), n_channels), SQUARE)
         self.logarithm = np.full(n_channels, LOGARITHM)
@@ -69,28 +69,28 @@ class Aggregate(Stage):
         logarithm = np.minimum(np.log1p(errors[:, 0]).sum(0) / np.maximum(count[0], 1), LOGARITHM)
         self.square = np.where(count > 0, square, SQUARE)
         self.logarithm = np.where(count[0] > 0, logarithm, LOGARITHM)
-        self.running = LOGARITHM
+        self.running = np.array(LOGARITHM)
 
-    def weigh(self, views: Views) -> Views:
-        """Return errors as they count."""
-        return Views(*(np.array(views) / self.regular))
+    def weigh(self, views: Views) -> Floats:
+        """Return errors as they count, `(..., views, C)`."""
+        return side_by_side(*views) / self.regular
 
-    def step(self, views: Views) -> list[float]:
-        """Return raw scores of what `weigh` gave, in the order of `NAMES`; NaN is no evidence."""
-        errors = np.array(views)
+    def step(self, errors: Floats) -> Floats:
+        """Return raw scores of what `weigh` gave, `(..., NAMES)`; NaN is no evidence."""
         squares = np.minimum(errors * errors, MOST**2)
-        lately = np.log1p(np.minimum(np.abs(errors[0]), MOST))
+        lately = np.log1p(np.minimum(np.abs(errors[..., 0, :]), MOST))
         there = is_there(squares)
+        speaks: Any = there.any(-1)
         if not there.all():
             # A missing channel counts what it usually does: otherwise a few channels alone would be
             # taken for the mean of all.
-            speaks: Mask = np.any(there, axis=1)
-            squares = np.where(there, squares, np.where(speaks[:, None], self.square, np.nan))
-            lately = np.where(there[0], lately, self.logarithm)
-            if not speaks[0]:
-                return [math.nan] * len(NAMES)
-        channels = errors.shape[1]
-        self.running += self.share * (float(lately.sum()) / channels - self.running)
-        means = np.maximum(squares.sum(1) / channels, LEAST)  # NaN stays
-        point, level, recent, relation = means.tolist()
-        return [point, self.running, level, recent, relation]
+            squares = np.where(there, squares, np.where(speaks[..., None], self.square, np.nan))
+            lately = np.where(there[..., 0, :], lately, self.logarithm)
+        channels, is_heard = errors.shape[-1], speaks[..., 0]
+        moved = self.running + self.share * (lately.sum(-1) / channels - self.running)
+        self.running = np.where(is_heard, moved, self.running)
+        means = np.maximum(squares.sum(-1) / channels, LEAST)  # NaN stays
+        # In the order of `NAMES`: the score of the stretch is the second.
+        raw = np.concatenate((means[..., :1], self.running[..., None], means[..., 1:]), -1)
+        raw[~is_heard] = np.nan
+        return raw

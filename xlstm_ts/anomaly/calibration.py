@@ -99,7 +99,7 @@ def calibrate_scores(
     for row in range(n_train, len(scores)):
         score = calibrator.step(float(scores[row]))
         result[row] = 0.0 if math.isnan(score) else score
-        found = Evidence(score, channels[row], nothing, nothing > 0)
+        found = Evidence(score, 0.0, False, channels[row], nothing, nothing > 0)
         event, _ = machine.step(found, threshold=threshold)
         if event is not None:
             events[event.number] = event

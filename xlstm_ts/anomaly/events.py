@@ -25,6 +25,10 @@ class Evidence(NamedTuple):
     ----------
     score : float
         Calibrated -log10 p; NaN where there is none.
+    level : float
+        The largest of `slow`.
+    is_still : bool
+        Whether a channel is stuck.
     z, slow : ndarray of float64, shape (C,)
         How far each channel is off in the view that speaks, in running units, and levels in units
         of their limits. NaN is missing in `z`, as 0 is in `slow`.
@@ -33,6 +37,8 @@ class Evidence(NamedTuple):
     """
 
     score: float
+    level: float
+    is_still: bool
     z: Floats
     slow: Floats
     stuck: Mask
@@ -123,7 +129,7 @@ class EventMachine(Stage):
             self._alarm(row, evidence, causes)
         elif self.phase != NONE:
             near = evidence.score >= self._closing(threshold)  # false of NaN
-            near |= bool(evidence.slow.max() > HALFWAY)
+            near |= evidence.level > HALFWAY
             self.calm = 0 if near and self.phase == OPEN else self.calm + 1
             self._wait()
         rebases = self.phase == OPEN and self.policy == "auto" and self._is_due
@@ -154,8 +160,7 @@ class EventMachine(Stage):
         return min(threshold, max(threshold - 1, by_chance))
 
     def _causes(self, evidence: Evidence, threshold: float) -> tuple[bool, bool, bool]:
-        level = bool(evidence.slow.max() >= 1)
-        return evidence.score >= threshold, level, bool(evidence.stuck.any())
+        return evidence.score >= threshold, evidence.level >= 1, evidence.is_still
 
     def _alarm(self, row: int, evidence: Evidence, causes: tuple[bool, bool, bool]) -> None:
         is_new = self.phase == DORMANT and evidence.score > self.peak + WORSE

@@ -17,15 +17,15 @@ SUREST = 0.2  # of the usual width
 
 
 class Views(NamedTuple):
-    """How far a reading is off, `(C,)` each in units of what is usual there; NaN says nothing.
+    """How far a reading is off, `(..., C)` each in units of what is usual there; NaN says nothing.
 
     Attributes
     ----------
-    forecast : ndarray of float64, shape (C,)
+    forecast : ndarray of float64, shape (..., C)
         From what was expected.
-    level, recent : ndarray of float64, shape (C,)
+    level, recent : ndarray of float64, shape (..., C)
         From the readings of training, and from the last ones.
-    relation : ndarray of float64, shape (C,)
+    relation : ndarray of float64, shape (..., C)
         From what the other channels tell.
     """
 
@@ -66,11 +66,11 @@ class ForecastErrors(Stage):
         self.usual = np.nanmedian(quantiles[..., -1] - quantiles[..., 0], 0)
 
     def step(self, error: Floats, quantiles: Floats | None) -> Floats:
-        """Return the joint error of an innovation `(C,)`, of which the model forecast `(C, Q)`."""
+        """Return the joint error of an innovation `(..., C)`; its model forecast `(..., C, Q)`."""
         if quantiles is None:
             return error
-        middle = quantiles[:, quantiles.shape[1] // 2]
-        width = (quantiles[:, -1] - quantiles[:, 0]) / self.usual
+        middle = quantiles[..., quantiles.shape[-1] // 2]
+        width = (quantiles[..., -1] - quantiles[..., 0]) / self.usual
         known = is_there(width)
         middle, width = np.where(known, middle, 0.0), np.where(known, width, 1.0)
         own = self.correction.step((error - middle) / np.minimum(np.maximum(width, SUREST), 1.0))

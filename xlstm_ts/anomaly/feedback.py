@@ -8,12 +8,11 @@ raises it no more than half a decade: an anomaly that stays must not become the 
 
 from __future__ import annotations
 
-import numpy as np
-
 from xlstm_ts.anomaly.stages import Stage
 
 DECADES = (1.0, 2.0, 3.0, 4.0)
 STEPS = (0.01, 0.03, 0.1, 0.25)  # decades that a crossing raises a threshold
+FALLS = tuple(step * 10**-decade for step, decade in zip(STEPS, DECADES, strict=True))
 LOWEST, HIGHEST = -1.0, 4.0
 MOST_AT_ONCE = 0.5
 NARROWEST = 1e-3  # between two thresholds
@@ -25,21 +24,21 @@ class RateFeedback(Stage):
 
     Attributes
     ----------
-    shifts : ndarray of float64, shape (4,)
+    shifts : tuple of float
         What is added to the thresholds 1, 2, 3 and 4.
     """
 
     STATE = ("shifts", "starts", "quiet")
 
     def __init__(self) -> None:
-        self.shifts = np.zeros(len(DECADES))
-        self.starts = np.zeros(len(DECADES))  # of the event under way
-        self.quiet = np.array(QUIET)
+        self.shifts: tuple[float, ...] = (0.0,) * len(DECADES)
+        self.starts = self.shifts  # of the event under way
+        self.quiet: tuple[int, ...] = QUIET
 
     def correct(self, surprise: float) -> float:
         """Return -log10 p as the feedback has it."""
         below, reached = 0.0, 0.0
-        for decade, shift in zip(DECADES, self.shifts.tolist(), strict=True):
+        for decade, shift in zip(DECADES, self.shifts, strict=True):
             threshold = max(decade + shift, below + NARROWEST)
             if surprise < threshold:
                 return reached + (surprise - below) / (threshold - below) * (decade - reached)
@@ -48,14 +47,15 @@ class RateFeedback(Stage):
 
     def update(self, corrected: float) -> None:
         """Take in a corrected score."""
+        shifts, starts, quiet = [*self.shifts], [*self.starts], [*self.quiet]
         for j, decade in enumerate(DECADES):
             if corrected >= decade:
-                if self.quiet[j] >= QUIET[j]:
-                    self.starts[j] = self.shifts[j]
-                self.quiet[j] = 0
-                most = min(HIGHEST, self.starts[j] + MOST_AT_ONCE)
-                self.shifts[j] = max(self.shifts[j], min(most, self.shifts[j] + STEPS[j]))
+                if quiet[j] >= QUIET[j]:
+                    starts[j] = shifts[j]
+                quiet[j] = 0
+                most = min(HIGHEST, starts[j] + MOST_AT_ONCE)
+                shifts[j] = max(shifts[j], min(most, shifts[j] + STEPS[j]))
             else:
-                self.quiet[j] = min(self.quiet[j] + 1, QUIET[j])
-                lower = self.shifts[j] - STEPS[j] * 10**-decade
-                self.shifts[j] = max(LOWEST, lower)
+                quiet[j] = min(quiet[j] + 1, QUIET[j])
+                shifts[j] = max(LOWEST, shifts[j] - FALLS[j])
+        self.shifts, self.starts, self.quiet = tuple(shifts), tuple(starts), tuple(quiet)

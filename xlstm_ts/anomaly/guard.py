@@ -34,7 +34,7 @@ class InputGuard(Stage):
         self.beyond = np.zeros(n_channels)
 
     def step(self, reading: Floats, expected: Floats, scale: Floats) -> Floats:
-        """Return the reading `(C,)` as the models may see it; NaN stays missing."""
+        """Return the reading `(..., C)` as the models may see it; NaN stays missing."""
         off, most = reading - expected, CLIP * scale
         counted = np.where(np.abs(off) > most, self.beyond + 1, 0.0)
         self.beyond = np.where(is_there(off), counted, self.beyond)

@@ -51,30 +51,30 @@ class OnlineHead(Stage):
         self.lags = np.zeros((n_channels, n_lags))
 
     def forecast(self) -> Floats:
-        """Return what the next reading is expected to be, `(C,)`."""
-        return self.weights[:, 0] + (self.weights[:, 1:] * self.lags).sum(1)
+        """Return what the next reading is expected to be, `(..., C)`."""
+        return self.weights[..., 0] + (self.weights[..., 1:] * self.lags).sum(-1)
 
     def update(self, value: Floats, forecast: Floats, scale: Floats) -> None:
         """Take the reading that was forecast.
 
         Parameters
         ----------
-        value, forecast, scale : ndarray of float64, shape (C,)
+        value, forecast, scale : ndarray of float64, shape (..., C)
             The reading, NaN where missing: then the forecast stands in its place among the last
             readings, at most a spread beyond them, and nothing is learnt; what was forecast; and
             the scale of errors.
         """
         there = is_there(value)
         error = within(np.where(there, value - forecast, 0.0), WINSOR * scale)
-        seen = np.concatenate((np.ones((len(value), 1)), self.lags), 1)
-        informed = (self.doubt @ seen[:, :, None])[:, :, 0]
-        gain = informed / (self.forgetting + (seen * informed).sum(1))[:, None]
-        self.weights = self.weights + gain * error[:, None]
-        learnt = self.doubt - gain[:, :, None] * informed[:, None, :]
-        trace = learnt[:, self.diagonal, self.diagonal].sum(1)
-        forgets = trace < MOST_DOUBT * self.doubt.shape[1]
-        learnt = np.where(forgets, 1 / self.forgetting, 1.0)[:, None, None] * learnt
-        self.doubt = np.where(there[:, None, None], learnt, self.doubt)
-        low, high = self.lags.min(1) - STRAY, self.lags.max(1) + STRAY
+        seen = np.concatenate((np.ones((*value.shape, 1)), self.lags), -1)
+        informed = (self.doubt @ seen[..., None])[..., 0]
+        gain = informed / (self.forgetting + (seen * informed).sum(-1))[..., None]
+        self.weights = self.weights + gain * error[..., None]
+        learnt = self.doubt - gain[..., :, None] * informed[..., None, :]
+        trace = learnt[..., self.diagonal, self.diagonal].sum(-1)
+        forgets = trace < MOST_DOUBT * self.doubt.shape[-1]
+        learnt = np.where(forgets, 1 / self.forgetting, 1.0)[..., None, None] * learnt
+        self.doubt = np.where(there[..., None, None], learnt, self.doubt)
+        low, high = self.lags.min(-1) - STRAY, self.lags.max(-1) + STRAY
         newest = np.where(there, value, np.minimum(np.maximum(forecast, low), high))
-        self.lags = np.concatenate((newest[:, None], self.lags[:, :-1]), 1)
+        self.lags = np.concatenate((newest[..., None], self.lags[..., :-1]), -1)

@@ -8,9 +8,11 @@ others leaves (P d)_c / P_cc, where d is the distance from the mean and P the in
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from xlstm_ts.anomaly.stages import Floats, Stage, is_there
+from xlstm_ts.anomaly.stages import Floats, Mask, Stage, is_there
 
 MEMORY = 5000  # readings: a relation is learnt slowly, or a fault would become one
 REFRESH = 50  # readings between two inversions: they cost the most
@@ -29,7 +31,7 @@ class Relation(Stage):
         Of the channels in their units.
     covariance, precision : ndarray of float64, shape (C, C)
         The running one, and the inverse of it as it was at the last refresh.
-    count : int
+    count : ndarray of int
         Readings taken, and as many as there are channels: so many the unit matrix, from which the
         covariance starts, is worth.
     """
@@ -37,34 +39,49 @@ class Relation(Stage):
     STATE = ("mean", "covariance", "precision", "count")
 
     def __init__(self, n_channels: int) -> None:
-        self.mean, self.count = np.zeros(n_channels), n_channels
+        self.mean, self.count = np.zeros(n_channels), np.array(n_channels)
         self.covariance: Floats = np.eye(n_channels)
         self.precision: Floats = np.eye(n_channels)
 
     def step(self, value: Floats) -> Floats:
-        """Return what each channel of `(C,)` is off from what the others tell, and take it in.
+        """Return what each channel of `(..., C)` is off from what the others tell, and take it in.
 
         NaN is missing. In its place stands what the others tell, with the variance that they leave
         (the E step of expectation maximisation): otherwise a gap would undo the relation.
         """
         there = is_there(value)
-        if not there.any():
-            return value
-        off = value - self.mean
-        product = off[:, None] * off
-        if not there.all():
-            gone = ~there
-            unknown = np.linalg.inv(self.precision[np.ix_(gone, gone)])
-            off[gone] = -unknown @ (self.precision[np.ix_(gone, there)] @ off[there])
-            product = off[:, None] * off
-            product[np.ix_(gone, gone)] += unknown
-        left = (self.precision @ off) / self.precision.diagonal()
-        self.count += 1
-        share = 1 / min(self.count, MEMORY)
-        self.mean = self.mean + share * off
-        self.covariance = self.covariance + share * (product - self.covariance)
-        if self.count % REFRESH == 0:
-            own = np.diag(OWN * self.covariance.diagonal() + LEAST)
-            inverse = np.linalg.inv((1 - OWN) * self.covariance + own)
-            self.precision = inverse.astype(np.float64)
+        known: Any = there.any(-1)
+        off = np.where(known[..., None], value - self.mean, 0.0)
+        unknown = np.zeros_like(self.covariance)
+        for row in map(tuple, np.argwhere(known & ~there.all(-1))):
+            unknown[row] = _complete(off[row], there[row], self.precision[row])
+        diagonal = self.precision.diagonal(axis1=-2, axis2=-1)
+        left = (self.precision @ off[..., None])[..., 0] / diagonal
+        self.count = self.count + known
+        share = known / np.minimum(self.count, MEMORY)
+        self.mean = self.mean + share[..., None] * off
+        moved = off[..., :, None] * off[..., None, :] + unknown - self.covariance
+        self.covariance = self.covariance + share[..., None, None] * moved
+        due = known & (self.count % REFRESH == 0)
+        if due.any():
+            self.precision[due] = _inverse(self.covariance[due])
         return np.where(there, left, np.nan)
+
+
+def _complete(off: Floats, there: Mask, precision: Floats) -> Floats:
+    """Put what the others tell in the place of what is missing; return the variance left to it."""
+    gone, unknown = ~there, np.zeros_like(precision)
+    left = np.linalg.inv(precision[np.ix_(gone, gone)])
+    off[gone] = -left @ (precision[np.ix_(gone, there)] @ off[there])
+    unknown[np.ix_(gone, gone)] = left
+    return unknown
+
+
+def _inverse(covariance: Floats) -> Floats:
+    """Return the inverse of covariances `(..., C, C)`, to which each channel adds some of its own.
+
+    No channel is explained by the others without rest.
+    """
+    own = OWN * covariance.diagonal(axis1=-2, axis2=-1) + LEAST
+    inverse = np.linalg.inv((1 - OWN) * covariance + own[..., None] * np.eye(own.shape[-1]))
+    return inverse.astype(np.float64)

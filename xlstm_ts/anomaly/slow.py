@@ -7,6 +7,8 @@ through training has no level to be held to, and will wander on.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from xlstm_ts.anomaly.stages import Floats, Mask, Stage, is_there, within
@@ -59,11 +61,11 @@ class SlowChannel(Stage):
 
     @property
     def is_held(self) -> Mask:
-        """Which channels have a level, `(C,)`."""
+        """Which channels have a level, `(..., C)`."""
         return self.limit < NO_LIMIT
 
     def step(self, reading: Floats) -> Floats:
-        """Return by how much each channel is off, 1 at its limit, `(C,)`; NaN is missing."""
+        """Return by how much each channel is off, 1 at its limit, `(..., C)`; NaN is missing."""
         off = np.abs(self._follow(reading) - self.reference) / self.limit
         self.away = np.where(off >= HALFWAY, self.away + 1, 0.0)
         known = within(np.where(is_there(reading), reading - self.since, 0.0), CLIP)
@@ -71,13 +73,16 @@ class SlowChannel(Stage):
         self.since = np.where(self.away > 0, self.since + share * known, self.mean)
         return off
 
-    def rebase(self) -> None:
+    def rebase(self, rows: Any = ...) -> None:
         """Take the level of channels that are away as their reference; others keep theirs.
 
-        It is the mean since they left: the running one is where a season has come to.
+        It is the mean since they left: the running one is where a season has come to. Of many
+        streams `rows` are those that do; by default all.
         """
-        self.reference = np.where(self.away > 0, self.since, self.reference)
-        self.reset()
+        level = np.where(self.away > 0, self.since, self.reference)
+        for one in (self.reference, self.mean, self.since):
+            one[rows] = level[rows]
+        self.away[rows] = 0.0
 
     def reset(self) -> None:
         """Begin at the reference."""

@@ -1,14 +1,21 @@
-"""What stages share: a state that can be taken out, kept in a file, and put back."""
+"""What stages share: a state that can be taken out, kept in a file, and put back.
+
+Stages that are arithmetic of arrays take readings `(..., C)`: of one stream, or of many as rows.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+import copy
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xlstm_ts.exceptions import StreamError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -23,6 +30,15 @@ def is_there(values: Floats) -> Mask:
 def within(values: Floats, most: Floats | float) -> Floats:
     """Return values cut to +-`most`: numpy.clip in a third of the time at the size of a reading."""
     return np.minimum(np.maximum(values, -most), most)
+
+
+def side_by_side(*values: Floats) -> Floats:
+    """Return values `(..., C)` as `(..., values, C)`: numpy.stack in a third of the time."""
+    *before, channels = values[0].shape
+    rows = np.empty((*before, len(values), channels))
+    for place, value in enumerate(values):
+        rows[..., place, :] = value
+    return rows
 
 
 class Stage:
@@ -61,6 +77,32 @@ class Stage:
             )
         self._load(state)
 
+    def repeated(self, count: int) -> Self:
+        """Return this stage for so many streams, each in a row, all as this one is."""
+        return self._mapped(lambda array: np.repeat(array[None], count, 0))
+
+    def take(self, rows: NDArray[np.int64]) -> Self:
+        """Return a copy for some of its streams."""
+        return self._mapped(lambda array: array[rows])
+
+    def put(self, rows: NDArray[np.int64], part: Self) -> None:
+        """Set these streams as `take` gave them."""
+        for name in self.STATE:
+            value, given = getattr(self, name), getattr(part, name)
+            if isinstance(value, Stage):
+                value.put(rows, given)
+            else:
+                value[rows] = given
+
+    def _mapped(self, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Self:
+        other = copy.copy(self)
+        for name in self.STATE:
+            value = getattr(self, name)
+            inner = isinstance(value, Stage)
+            new = value._mapped(change) if inner else change(np.asarray(value))
+            setattr(other, name, new)
+        return other
+
     def _load(self, state: Mapping[str, NDArray[Any]]) -> None:
         for name in self.STATE:
             value = getattr(self, name)
@@ -69,6 +111,8 @@ class Stage:
                 inner = {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
                 value._load(inner)
             elif isinstance(value, np.ndarray):
-                setattr(self, name, np.array(state[name], value.dtype))
+                setattr(self, name, np.array(state[name], value.dtype).reshape(value.shape))
+            elif isinstance(value, tuple):
+                setattr(self, name, tuple(state[name].tolist()))
             else:  # numbers of Python are several times faster one by one than those of numpy
                 setattr(self, name, type(value)(state[name].item()))

@@ -61,7 +61,7 @@ class StuckRule(Stage):
         self.change = np.maximum(self.usual, self.change)
 
     def step(self, reading: Floats) -> Mask:
-        """Return which channels are stuck at this reading `(C,)`; a missing one changes nothing."""
+        """Return which channels are stuck at `(..., C)`; a missing reading changes nothing."""
         there = is_there(reading)
         size = np.abs(reading - self.last)  # NaN where one of them is missing
         change = self.change + self.share * (size - self.change)

@@ -45,7 +45,7 @@ class Tail(Stage):
 
     Attributes
     ----------
-    knots : ndarray of float64, shape (4,)
+    knots : tuple of float
         The least score seen in `fit`, and the quantiles 0.5, 0.8 and 0.95.
     rate : float
         Running share of scores above the last knot.
@@ -57,7 +57,7 @@ class Tail(Stage):
 
     def __init__(self, *, largest_shape: float = LARGEST_SHAPE) -> None:
         self.largest_shape = largest_shape
-        self.knots = np.array([0.0, 1.0, 2.0, 3.0])
+        self.knots: tuple[float, ...] = (0.0, 1.0, 2.0, 3.0)
         self.rate, self.shape, self.size = 1 - BULK[-1], 0.0, 1.0
         self.peaks = np.zeros(PEAKS)  # a ring of the last excesses
         self.count = 0
@@ -70,7 +70,8 @@ class Tail(Stage):
             raise SeriesError("There is no score to learn a tail from: all are missing.")
         knots = np.array([known.min(), *np.quantile(known, BULK)])
         # Knots that touch, of a score that hardly varies, would divide by nothing.
-        self.knots = knots + 1e-9 * max(1.0, abs(knots[-1])) * np.arange(4)
+        knots = knots + 1e-9 * max(1.0, abs(knots[-1])) * np.arange(4)
+        self.knots = tuple(knots.tolist())
         above = known[known > self.knots[-1]] - self.knots[-1]
         self.rate = max(len(above), 1) / len(known)
         # Anomalies in training would make a tail of their own: those far off what the lower part of
@@ -85,11 +86,11 @@ class Tail(Stage):
 
     def surprise(self, score: float) -> float:
         """Return -log10 p of a score."""
-        low, half, most, start = self.knots.tolist()
-        top = -math.log10(self.rate)
+        low, half, most, start = self.knots
         if score > start:
             return min(MOST, self._beyond(score - start))
         if score > most:
+            top = -math.log10(self.rate)
             return LEVELS[1] + max(0.0, top - LEVELS[1]) * (score - most) / (start - most)
         if score > half:
             return LEVELS[0] + (LEVELS[1] - LEVELS[0]) * (score - half) / (most - half)
@@ -101,7 +102,7 @@ class Tail(Stage):
         is_record = is_peak and not self.calm
         if surprise >= (FARTHEST if is_record else NEVER_LEARNT):
             return
-        excess = score - float(self.knots[-1])
+        excess = score - self.knots[-1]
         self.rate += ((excess > 0) - self.rate) / MEMORY
         if excess > 0 and is_peak:
             self.peaks[self.count % PEAKS] = excess
@@ -113,15 +114,17 @@ class Tail(Stage):
     def _is_peak(self, surprise: float) -> bool:
         """Follow clusters; return whether a score is outside of them or the record of one."""
         if surprise < RARE:
-            self.calm = min(self.calm + 1, CALM + 1)
-        else:
-            if self.calm >= CALM:
-                self.length, self.record = 0, 0.0
-            self.calm = 0
+            if self.calm <= CALM:
+                self.calm += 1
+            self.length += 1
+            return self.calm > CALM or self.length > LONGEST
+        if self.calm >= CALM:
+            self.length, self.record = 0, 0.0
+        self.calm = 0
         self.length += 1
-        is_record = not self.calm and surprise > self.record
+        is_record = surprise > self.record
         self.record = max(self.record, surprise)
-        return is_record or self.calm > CALM or self.length > LONGEST
+        return is_record or self.length > LONGEST
 
     def _beyond(self, excess: float) -> float:
         ratio = excess / self.size

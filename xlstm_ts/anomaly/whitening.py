@@ -10,7 +10,7 @@ from xlstm_ts.anomaly.correction import Correction
 from xlstm_ts.anomaly.guard import InputGuard
 from xlstm_ts.anomaly.head import OnlineHead
 from xlstm_ts.anomaly.relation import Relation
-from xlstm_ts.anomaly.stages import Floats, Mask, Stage, is_there, within
+from xlstm_ts.anomaly.stages import Floats, Mask, Stage, is_there, side_by_side, within
 
 CLIP = 3.0  # of errors that a model sees: it is not to expect what is wrong
 FARTHEST = 8.0  # spreads, of readings that it sees
@@ -23,17 +23,17 @@ class Innovation(NamedTuple):
 
     Attributes
     ----------
-    value : ndarray of float64, shape (C,)
+    value : ndarray of float64, shape (..., C)
         The reading in units of its channel; NaN is missing.
-    there : ndarray of bool, shape (C,)
+    there : ndarray of bool, shape (..., C)
         Which channels have one.
-    error : ndarray of float64, shape (C,)
+    error : ndarray of float64, shape (..., C)
         The error of the online forecast, in units of the errors before it; NaN is missing.
-    expected, scale : ndarray of float64, shape (C,)
+    expected, scale : ndarray of float64, shape (..., C)
         The online forecast, and the scale of its errors, both in raw units.
-    gap : ndarray of float64, shape (C,)
+    gap : ndarray of float64, shape (..., C)
         Missing readings right before it.
-    recent, relation : ndarray of float64, shape (C,)
+    recent, relation : ndarray of float64, shape (..., C)
         How far the reading is from the last ones, and from what the other channels tell, in running
         units; NaN where it is missing, and of the relation where there is no other channel.
     """
@@ -49,12 +49,12 @@ class Innovation(NamedTuple):
 
     @property
     def seen(self) -> Floats:
-        """The error as a model may see it, `(C,)`."""
+        """The error as a model may see it, `(..., C)`."""
         return within(self.error, CLIP)
 
     @property
     def seen_value(self) -> Floats:
-        """The reading as a model may see it, `(C,)`."""
+        """The reading as a model may see it, `(..., C)`."""
         return within(self.value, FARTHEST)
 
 
@@ -94,27 +94,26 @@ class Whitening(Stage):
         self.head.lags[:], self.guard.beyond[:], self.gap[:] = 0.0, 0.0, 0.0
 
     def step(self, reading: Floats) -> Innovation:
-        """Take a raw reading `(C,)`."""
+        """Take a raw reading `(..., C)`."""
         value = (reading - self.center) / self.spread
-        forecast, scale = self.head.forecast(), self.correction.scale[0]
+        forecast, scale = self.head.forecast(), self.correction.scale[..., 0, :]
         self.head.update(self.guard.step(value, forecast, scale), forecast, scale)
-        location = self.correction.location[0]
+        location = self.correction.location[..., 0, :]
         there, gap = is_there(value), self.gap
         self.gap = np.where(there, 0.0, gap + 1)
         # After a gap the forecast looks further ahead: at worst as a random walk.
         wider = np.sqrt(1 + gap)
         left = self._left(value)
-        error, recent, relation = self.correction.step(
-            np.array(((value - forecast) / wider, value, left))
-        )
+        errors = self.correction.step(side_by_side((value - forecast) / wider, value, left))
+        error, recent, relation = (errors[..., place, :] for place in range(3))
         expected = (forecast + location * wider) * self.spread + self.center
         width = scale * wider * self.spread
         return Innovation(value, there, error, expected, width, gap, recent, relation)
 
     def _left(self, value: Floats) -> Floats:
         """Return what the other channels leave of each; NaN where there is no other."""
-        if len(value) == 1:
-            return np.full(1, np.nan)
+        if value.shape[-1] == 1:
+            return np.full_like(value, np.nan)
         return self.relation.step(within(value, FARTHEST))
 
 

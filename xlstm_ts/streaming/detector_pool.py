@@ -2,32 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from xlstm_ts.anomaly.budgets import find_alpha
 from xlstm_ts.anomaly.verdicts import Verdict
+from xlstm_ts.anomaly.whitening import Innovation
 from xlstm_ts.exceptions import StreamError
 from xlstm_ts.files import content_of
+from xlstm_ts.streaming.banks import Places
 from xlstm_ts.streaming.columns import StreamColumns
-from xlstm_ts.streaming.detectors import DetectorModel, DetectorStream, Kept
-from xlstm_ts.streaming.expiry import NEW, Expiry, Heard
+from xlstm_ts.streaming.detectors import HOST, MODEL, DetectorModel
+from xlstm_ts.streaming.expiry import NEW, Expiry
+from xlstm_ts.streaming.gaps import Steps
 from xlstm_ts.streaming.inputs import InputReader, Times
 from xlstm_ts.streaming.keys import Key, key_from_json, plain_key
+from xlstm_ts.streaming.sensors import Sensor, Sensors
+from xlstm_ts.streaming.slots import Slots, empty_slots, fitting_batch
 from xlstm_ts.streaming.snapshots import Place, Snapshot, read_snapshot, write_snapshot
+from xlstm_ts.streaming.states import checked_state
 from xlstm_ts.streaming.times import NEVER
 
-FEW = 16  # places to begin with
+FIELDS = ("last", "untold")  # of slots, in snapshots
+HEARD = ("call", "moment")
 
 
 class DetectorPool:
     """Streams of one detector by key: a call takes one reading of some of them and judges those.
 
-    A key joins with its first reading and gives the verdicts of a stream of its own, to the bit. A
-    pool is not to be shared by threads.
+    A key joins with its first reading and gives the verdicts of a stream of its own, to rounding:
+    the keys of a call are judged together, and where a row stands in a batch may change the last
+    bit of a forecast. The same calls give the same bits. A pool is not to be shared by threads.
 
     Parameters
     ----------
@@ -59,34 +68,33 @@ class DetectorPool:
         self.filled: dict[Any, int] = {}
         self._model, self._graph = model, model.model.contract
         self._reader = InputReader(contract, StreamColumns(contract))
-        self._expiry, self._heard = Expiry(expire_after), Heard.nobody(FEW)
-        self._free = [*reversed(range(FEW))]
+        self._expiry, self._steps = Expiry(expire_after), Steps(self._graph)
+        self._slots, self._sensors = self._no_slots()
         self._places: dict[Key, int] = {}
-        self._streams: dict[Key, DetectorStream] = {}
 
     def __len__(self) -> int:
         """Return how many keys there are."""
-        return len(self._streams)
+        return len(self._places)
 
     def __contains__(self, key: object) -> bool:
         """Return whether there is a stream of this key."""
-        return key in self._streams
+        return key in self._places
 
     def __iter__(self) -> Iterator[Key]:
         """Iterate over the keys, in the order in which they joined."""
-        return iter(self._streams)
+        return iter(self._places)
 
-    def __getitem__(self, key: object) -> DetectorStream:
-        """Return the stream of a key: to change its budget, or to acknowledge its event.
+    def __getitem__(self, key: object) -> Sensor:
+        """Return what there is of a key: to change its budget, or to acknowledge its event.
+
+        It is of the key as long as that is in the pool.
 
         Raises
         ------
         StreamError
             Where there is none.
         """
-        if key not in self._streams:
-            raise StreamError(f"The pool has no key {key!r}.")
-        return self._streams[plain_key(key)]
+        return Sensor(self._sensors, self._place(key), seconds=self._model.seconds)
 
     def step(
         self,
@@ -121,48 +129,41 @@ class DetectorPool:
         )
         if self._expiry.is_by_time and time is None:
             raise StreamError("`time` is missing: keys of this pool expire by it.")
-        due = self._expiry.look(self._heard, self._find(readings), moments)
-        joining = [plain_key(key) for key in readings]
+        due = self._expiry.look(self._slots.heard, self._find(readings), moments)
+        plain = [plain_key(key) for key in readings]
         # Nothing can be refused from here on.
         stale = set(due.stale.tolist())
         self.expired = [key for key, place in self._places.items() if place in stale]
         for key in self.expired:
             self.drop(key)
-        for key in joining:
-            if key not in self._streams:
+        for key in plain:
+            if key not in self._places:
                 self._join(key)
-        self._expiry.commit(self._heard, self._find(readings), moments, clock=due.clock)
-        told: list[int | None] = [*moments] or [None] * len(values)
-        verdicts = {}
-        for key, one, moment in zip(readings, values, told, strict=True):
-            verdicts[key] = self[key].advance(one.tolist(), moment)
-        counts = {key: self[key].filled for key in readings}
-        self.filled = {key: count for key, count in counts.items() if count}
-        return verdicts
+        places = self._find(readings)
+        self.filled = self._fill_gaps([*readings], places, moments)
+        self._slots.tell(places, moments)
+        self._expiry.commit(self._slots.heard, places, moments, clock=due.clock)
+        return dict(zip(readings, self._judge(places, values), strict=True))
 
     def drop(self, key: object) -> None:
         """Forget a key; should it come again, it joins as a new one."""
-        if key not in self._streams:
-            raise StreamError(f"The pool has no key {key!r}.")
-        plain = plain_key(key)
-        del self._streams[plain]
-        place = self._places.pop(plain)
-        self._heard.leave(place)
-        self._free.append(place)
+        self._slots.leave(self._place(key))
+        del self._places[plain_key(key)]
 
     def snapshot(self, path: Place, *, offset: Any = None) -> None:
         """Write all streams to one file, whole or not at all, as `StreamPool.snapshot` does."""
-        kept = [stream.kept() for stream in self._streams.values()]
-        places = [*self._places.values()]
+        places, heard = np.array([*self._places.values()], np.int64), self._slots.heard
         content = {
-            "keys": [*self._streams],
-            "streams": [one.content for one in kept],
+            "keys": [*self._places],
+            "alphas": [self._sensors.alphas[place] for place in places.tolist()],
             "calls": self._expiry.calls,
-            "call": self._heard.call[places].tolist(),
-            "moment": self._heard.moment[places].tolist(),
+            **{name: getattr(self._slots, name)[places].tolist() for name in FIELDS},
+            **{name: getattr(heard, name)[places].tolist() for name in HEARD},
         }
-        names = kept[0].arrays if kept else {}
-        arrays = {name: np.stack([one.arrays[name] for one in kept]) for name in names}
+        names = [described.name for described in self._graph.state]
+        state = dict(zip(names, self._slots.bank.gather(places), strict=True))
+        arrays = {f"{MODEL}{name}": array for name, array in state.items()}
+        arrays |= {f"{HOST}{name}": rows for name, rows in self._sensors.kept(places).items()}
         snapshot = Snapshot(offset, content, arrays)
         write_snapshot(path, snapshot, contract=self._graph, kind="pool of detectors")
 
@@ -182,33 +183,82 @@ class DetectorPool:
         other = DetectorPool(self._model)
         with content_of("The snapshot", kind="snapshot of a pool", error=StreamError):
             calls = int(content["calls"])
-            for row, key in enumerate(content["keys"]):
-                plain = plain_key(key_from_json(key))
-                other._join(plain)
-                rows = {name: array[row].copy() for name, array in arrays.items()}
-                other[plain].go_on(Kept(content["streams"][row], rows))
-            heard, places = other._heard, [*other._places.values()]
-            for told, name in ((heard.call, "call"), (heard.moment, "moment")):
-                told[places] = np.array(content[name], np.int64).reshape(len(places))
+            for key in content["keys"]:
+                other._join(plain_key(key_from_json(key)))
+            places = np.array([*other._places.values()], np.int64)
+            slots, sensors = other._slots, other._sensors
+            for holder, names in ((slots, FIELDS), (slots.heard, HEARD)):
+                for name in names:
+                    told = np.array(content[name], np.int64).reshape(len(places))
+                    getattr(holder, name)[places] = told
+            for place, alpha in zip(places.tolist(), content["alphas"], strict=True):
+                sensors.alphas[place] = find_alpha(alpha=alpha)
+            slots.bank.scatter(
+                places, checked_state(_part(arrays, MODEL), self._graph, rows=len(places))
+            )
+            sensors.go_on(places, _part(arrays, HOST))
         self._expiry.calls = calls
-        self._streams, self._places = other._streams, other._places
-        self._heard, self._free = other._heard, other._free
+        self._places, self._slots, self._sensors = other._places, slots, sensors
         self.expired, self.filled = [], {}
         return offset
 
-    def _join(self, key: Key) -> None:
-        if not self._free:
-            before = len(self._heard.call)
-            self._heard = self._heard.doubled()
-            self._free = [*reversed(range(before, 2 * before))]
-        place = self._free.pop()
-        self._heard.take(place, call=self._expiry.calls)
-        self._places[key], self._streams[key] = place, self._model.create_stream()
+    def _judge(self, places: Places, values: NDArray[np.float64]) -> list[Verdict]:
+        """Judge a reading of each of these streams, a batch after the other."""
+        verdicts: dict[int, Verdict] = {}
+        bank, is_taken = self._slots.bank, self._slots.heard.is_taken
+        for part in bank.parts(places):
+            told, rows = places[part], bank.rows(places[part])
 
-    def _find(self, keys: Mapping[Any, Any]) -> NDArray[np.int64]:
+            def forecast(
+                innovation: Innovation, told: Places = told, rows: Places = rows
+            ) -> NDArray[np.float32]:
+                bank.reading[rows], bank.now[rows] = innovation.seen, innovation.seen_value
+                return bank.advance(told, is_taken)[:, 0]
+
+            judged = self._sensors.step(told, values[part], forecast)
+            verdicts |= dict(zip(part.tolist(), judged, strict=True))
+        return [verdicts[one] for one in range(len(places))]
+
+    def _fill_gaps(self, keys: list[Any], places: Places, moments: list[int]) -> dict[Any, int]:
+        """Step the stamps that keys left out before readings, one of each at once."""
+        last, untold = (array[places].tolist() for array in (self._slots.last, self._slots.untold))
+        counts = [*map(self._steps.left_out, moments, last, untold)]  # none where no time was told
+        most = self._model.longest_memory
+        for taken in range(min(max(counts, default=0), most)):
+            rows = places[np.array(counts) > taken]
+            self._judge(rows, np.full((len(rows), len(self._model.channels)), np.nan))
+        for place, count in zip(places.tolist(), counts, strict=False):
+            if count > most:
+                self._sensors.pass_over(place, count - most)
+        return {key: count for key, count in zip(keys, counts, strict=False) if count}
+
+    def _no_slots(self) -> tuple[Slots, Sensors]:
+        model = self._model.model
+        size = fitting_batch("auto", model)
+        slots = empty_slots(model, StreamColumns(self._graph), batch_size=size)
+        return slots, self._model.create_sensors(len(slots.last))
+
+    def _join(self, key: Key) -> None:
+        place = self._slots.take(np.empty(0, np.float32), call=self._expiry.calls)
+        if self._sensors.capacity < len(self._slots.last):
+            self._sensors.grow(len(self._slots.last))
+        self._slots.reset(np.array([place]))
+        self._sensors.begin(place, alpha=self._model.alpha)
+        self._places[key] = place
+
+    def _find(self, keys: Iterable[Any]) -> Places:
         """Return the places of keys, `NEW` of those that have none."""
         return np.array([self._places.get(key, NEW) for key in keys], np.int64)
 
     def _last(self, key: object) -> int:
         """Return the moment that the next reading of a key must be after."""
-        return self[key].last if key in self else NEVER
+        return int(self._slots.last[self._place(key)]) if key in self else NEVER
+
+    def _place(self, key: object) -> int:
+        if key not in self._places:
+            raise StreamError(f"The pool has no key {key!r}.")
+        return self._places[plain_key(key)]
+
+
+def _part(arrays: Mapping[str, NDArray[Any]], name: str) -> dict[str, NDArray[Any]]:
+    return {one[len(name) :]: array for one, array in arrays.items() if one.startswith(name)}

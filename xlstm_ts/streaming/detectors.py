@@ -27,6 +27,7 @@ from xlstm_ts.files import content_of
 from xlstm_ts.streaming.gaps import Steps
 from xlstm_ts.streaming.models import StreamModel
 from xlstm_ts.streaming.readings import read_reading
+from xlstm_ts.streaming.sensors import Sensors
 from xlstm_ts.streaming.sessions import Graph, called
 from xlstm_ts.streaming.snapshots import Place, Snapshot, read_snapshot, write_snapshot
 from xlstm_ts.streaming.streams import Stream
@@ -90,6 +91,16 @@ class DetectorModel:
         return self._host.alpha
 
     @property
+    def seconds(self) -> float | None:
+        """Length of the step; None where readings are counted."""
+        return self._seconds
+
+    @property
+    def longest_memory(self) -> int:
+        """Missing readings in a row after which one more changes nothing but counts."""
+        return self._host.longest_memory
+
+    @property
     def warm_up(self) -> int:
         """Readings of a stream that are not judged, the first ones."""
         return self._host.config.warm_up
@@ -97,6 +108,11 @@ class DetectorModel:
     def create_stream(self) -> DetectorStream:
         """Return a stream that has seen nothing; its state is its own."""
         return DetectorStream(self.model, self._host.fresh(), seconds=self._seconds)
+
+    def create_sensors(self, capacity: int) -> Sensors:
+        """Return the stages of so many streams, for a pool."""
+        levels = len(self.model.contract.quantiles)
+        return Sensors(self._host, levels=levels, capacity=capacity)
 
     def set_budget(
         self,

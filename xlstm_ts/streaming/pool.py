@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any, Literal
@@ -10,11 +9,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from xlstm_ts.checks import check_integer
 from xlstm_ts.exceptions import StreamError
-from xlstm_ts.export.contract import Contract
 from xlstm_ts.files import content_of
-from xlstm_ts.streaming.banks import Bank, DeviceBank, HostBank, Places
+from xlstm_ts.streaming.banks import Places
 from xlstm_ts.streaming.columns import Beside, StreamColumns, Values
 from xlstm_ts.streaming.expiry import NEW, Expiry
 from xlstm_ts.streaming.gaps import Recurrence, Steps
@@ -23,19 +20,12 @@ from xlstm_ts.streaming.keys import Key, key_from_json, plain_key
 from xlstm_ts.streaming.models import StreamModel
 from xlstm_ts.streaming.outputs import Filled, StreamOutput
 from xlstm_ts.streaming.readings import Domain
-from xlstm_ts.streaming.sessions import is_away
-from xlstm_ts.streaming.slots import Slots
+from xlstm_ts.streaming.slots import Slots, empty_slots, fitting_batch
 from xlstm_ts.streaming.snapshots import Place, Snapshot, read_snapshot, write_snapshot
 from xlstm_ts.streaming.states import checked_state
 from xlstm_ts.streaming.times import NEVER, Told
 
 Array = NDArray[np.float32]
-# A batch is fastest where its states, and what the graph makes of them, stay in a cache of this
-# size. A rule and no calibration: a pool that goes on must divide its readings as it did before.
-CACHE = 2**20
-BATCH_SIZES = (8, 128)
-BYTES = 4  # a number of a state
-DEVICE_BATCH = 1024  # on a GPU, whose kernels take the same time for few streams; not measured
 
 
 class StreamPool:
@@ -98,8 +88,7 @@ class StreamPool:
         static: Mapping[Any, Mapping[str, Any]] | None = None,
     ) -> None:
         contract = model.contract
-        self._session, self._is_away = model.session, is_away(model.session)
-        self.batch_size = _batch_size(batch_size, contract, by_blocks=self._is_away)
+        self._model, self.batch_size = model, fitting_batch(batch_size, model)
         self.expired: list[Key] = []
         self.filled: dict[Any, Filled] = {}
         self._expiry = Expiry(expire_after)
@@ -324,9 +313,7 @@ class StreamPool:
             self._columns.lay(beside, now[row], ahead[row])
 
     def _no_slots(self) -> Slots:
-        kind: type[Bank] = DeviceBank if self._is_away else HostBank
-        bank = kind(self._session, self._contract, self._columns, size=self.batch_size)
-        return Slots(self._contract, bank, statics=self._columns.statics)
+        return empty_slots(self._model, self._columns, batch_size=self.batch_size)
 
     def _find(self, keys: Iterable[Any]) -> Places:
         """Return the places of keys, `NEW` of those that have none."""
@@ -358,12 +345,3 @@ def _beside(slots: Slots) -> dict[str, NDArray[Any]]:
     """Return by name what a snapshot keeps of each slot beside its state."""
     heard = {"call": slots.heard.call, "moment": slots.heard.moment}
     return {"static": slots.static, "last": slots.last, "untold": slots.untold, **heard}
-
-
-def _batch_size(given: int | Literal["auto"], contract: Contract, *, by_blocks: bool) -> int:
-    if given == "auto":
-        numbers = sum(math.prod(described.shape) for described in contract.state)
-        least, most = BATCH_SIZES
-        return DEVICE_BATCH if by_blocks else min(max(CACHE // (numbers * BYTES), least), most)
-    check_integer("batch_size", given, least=1)
-    return int(given)

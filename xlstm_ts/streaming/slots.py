@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from xlstm_ts.checks import check_integer
 from xlstm_ts.export.contract import Contract
-from xlstm_ts.streaming.banks import Bank, Places
+from xlstm_ts.streaming.banks import Bank, DeviceBank, HostBank, Places
+from xlstm_ts.streaming.columns import StreamColumns
 from xlstm_ts.streaming.expiry import Heard
+from xlstm_ts.streaming.sessions import is_away
 from xlstm_ts.streaming.states import initial_state
 from xlstm_ts.streaming.times import NEVER
 
+if TYPE_CHECKING:
+    from xlstm_ts.streaming.models import StreamModel
+
 Array = NDArray[np.float32]
 FEW = 16  # slots to begin with
+# A batch is fastest where its states, and what the graph makes of them, stay in a cache of this
+# size. A rule and no calibration: a pool that goes on must divide its readings as it did before.
+CACHE = 2**20
+BATCH_SIZES = (8, 128)
+BYTES = 4  # a number of a state
+DEVICE_BATCH = 1024  # on a GPU, whose kernels take the same time for few streams; not measured
 
 
 class Slots:
@@ -90,6 +103,24 @@ class Slots:
         self.last, self.untold = _doubled(self.last), _doubled(self.untold)
         self.heard = self.heard.doubled()
         self._free += reversed(range(before, 2 * before))
+
+
+def empty_slots(model: StreamModel, columns: StreamColumns, *, batch_size: int) -> Slots:
+    """Return slots for streams of a model, their states where it computes."""
+    kind: type[Bank] = DeviceBank if is_away(model.session) else HostBank
+    bank = kind(model.session, model.contract, columns, size=batch_size)
+    return Slots(model.contract, bank, statics=columns.statics)
+
+
+def fitting_batch(given: int | Literal["auto"], model: StreamModel) -> int:
+    """Return how many streams of a model are advanced at once, at most."""
+    if given == "auto":
+        numbers = sum(math.prod(described.shape) for described in model.contract.state)
+        least, most = BATCH_SIZES
+        fit = min(max(CACHE // (numbers * BYTES), least), most)
+        return DEVICE_BATCH if is_away(model.session) else fit
+    check_integer("batch_size", given, least=1)
+    return int(given)
 
 
 def _doubled(array: NDArray[Any]) -> NDArray[Any]:
