@@ -52,11 +52,18 @@ def test_verdicts_are_those_of_a_pool(
     written = records(out)
     model = DetectorModel(detector_path)
     pool, write = DetectorPool(model), json_verdicts(model.channels)
-    for line, row in enumerate(rows_of(watched), start=2):
-        values = [float(row[name]) if row[name] else np.nan for name in "ab"]
-        verdict = pool.step({row["pump"]: values}, time=row["time"])[row["pump"]]
-        reading = Reading(row["pump"], values, shown=row["time"])
-        assert json.loads(write(Judged(reading, verdict), line)) == written[line - 2]
+    rows = rows_of(watched)
+    for first in range(0, len(rows), 2):  # both pumps of an hour come in one call, as in the stream
+        pair = rows[first : first + 2]
+        given = {
+            row["pump"]: [float(row[name]) if row[name] else np.nan for name in "ab"]
+            for row in pair
+        }
+        verdicts = pool.step(given, time=pair[0]["time"])
+        for line, row in enumerate(pair, start=first + 2):
+            reading = Reading(row["pump"], given[row["pump"]], shown=row["time"])
+            told = write(Judged(reading, verdicts[row["pump"]]), line)
+            assert json.loads(told) == written[line - 2]
     alarms = [one for one in written if one["alarm"]]
     said = capsys.readouterr().err
     assert f"readings 800, streams 2, with an alert {len(alarms)}" in said
