@@ -200,10 +200,15 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         {"torch"},
     ),
     "xlstm_ts.innovations": (
-        {f"xlstm_ts.{name}" for name in ("anomaly", "forecaster", "model", "streaming.readings")},
+        {
+            f"xlstm_ts.{name}"
+            for name in ("anomaly", "forecaster", "model", "panels", "streaming.readings", "units")
+        },
         {"torch", "pandas"},
     ),
-    "xlstm_ts.incidents": ({"xlstm_ts.anomaly", "xlstm_ts.panels"}, {"pandas"}),
+    "xlstm_ts.incidents": (
+        {"xlstm_ts.anomaly", "xlstm_ts.exceptions", "xlstm_ts.panels"}, {"pandas"},
+    ),
     "xlstm_ts.detector_files": (
         {f"xlstm_ts.{name}" for name in ("anomaly", "files", "forecaster", "persistence")}
         | {"xlstm_ts"},

@@ -22,10 +22,10 @@ from xlstm_ts.anomaly.host import AnomalyHost
 from xlstm_ts.anomaly.settings import HostConfig
 from xlstm_ts.anomaly.verdicts import Trace
 from xlstm_ts.config import Channels
-from xlstm_ts.exceptions import SeriesError, SeriesWarning
+from xlstm_ts.exceptions import SeriesWarning
 from xlstm_ts.forecaster import XLSTMForecaster
 from xlstm_ts.frames import read_panel
-from xlstm_ts.incidents import events_frame, explanation, rows_of
+from xlstm_ts.incidents import by_rows, events_frame, explanation, only_series
 from xlstm_ts.innovations import AnomalyStream, forecast_innovations, innovation_forecaster
 from xlstm_ts.panels import Floats, Panel, TimeSeries
 from xlstm_ts.steps import step_seconds
@@ -183,12 +183,16 @@ class XLSTMAnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         self.verbose = verbose
 
     def fit(self, X: Series, y: object = None) -> XLSTMAnomalyDetector:
-        """Learn what is usual from one series; it may hold a few anomalies.
+        """Learn what is usual from one series, or from several of one kind.
+
+        They may hold a few anomalies.
 
         Parameters
         ----------
-        X : array (T,) or (T, C), Series or DataFrame
-            Readings in the order of time, with one step throughout; NaN is missing.
+        X : array (T,), (T, C) or (S, T, C), Series or DataFrame
+            Readings in the order of time, with one step throughout; NaN is missing. Several series,
+            as runs of a machine or machines alike, come as `read_panel` takes them: what is usual
+            is then what is usual in all of them together.
         y : ignored
             For scikit-learn.
 
@@ -200,25 +204,23 @@ class XLSTMAnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         Raises
         ------
         SeriesError
-            Where `X` cannot be used (see `xlstm_ts.frames.read_panel`), holds several series or is
-            too short.
+            Where `X` cannot be used (see `xlstm_ts.frames.read_panel`) or is too short.
         ValueError
             Where a parameter is out of range, or there is more than one budget.
         """
         panel = read_panel(X, name="X")
-        series = _single(panel)
-        alpha = self._alpha(series.index)
+        alpha = self._alpha(panel.longest.index)
         names = set(HostConfig.__dataclass_fields__) & set(self.get_params())
         host = AnomalyHost(HostConfig(**{name: getattr(self, name) for name in names}), alpha=alpha)
-        innovations = host.start(series.values)
-        forecaster, quantiles, index = None, None, series.index
+        innovations = host.start([series.values for series in panel])
+        forecaster, quantiles = None, None
         if self.use_model:
-            forecaster = innovation_forecaster(self, innovations, index, channels=panel.channels)
-            quantiles = forecast_innovations(forecaster.model_, innovations)
+            forecaster = innovation_forecaster(self, innovations, panel)
+            quantiles = [forecast_innovations(forecaster.model_, one) for one in innovations]
         self.host_ = host.finish(innovations, quantiles)
         self.forecaster_: XLSTMForecaster | None = forecaster
         self.channels_ = panel.channels
-        self.known_ = panel.last(2)
+        self.known_ = panel.alone().last(2)
         self._spend(alpha)
         return self
 
@@ -243,19 +245,21 @@ class XLSTMAnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def trace(self, X: Series) -> Trace:
-        """Return all that the detector says of each reading of `X`; nothing is learnt for good.
+        """Return all that the detector says of each reading of one series; nothing is learnt.
 
         Stamps that are left out of the index of `X` are readings too, missing ones.
         """
-        return self._judge(self._read(X))
+        return self._judge(only_series(self._read(X)))
 
     def judged(self, X: Series) -> tuple[pd.DataFrame, Trace]:
-        """Return the readings of `X` as a frame, one column a channel, and what `trace` says."""
-        series = self._read(X)
+        """Return one series as a frame, one column a channel, and what `trace` says of it."""
+        series = only_series(self._read(X))
         return pd.DataFrame(series.values, series.index, list(self.channels_)), self._judge(series)
 
     def anomaly_score(self, X: Series, *, kind: Kind = "joint") -> Floats:
-        """Return how abnormal each row of `X` is, `(T,)`: high is abnormal.
+        """Return how abnormal each row of `X` is: high is abnormal.
+
+        `(T,)`, or `(S, T)` of an array of several series.
 
         Parameters
         ----------
@@ -269,10 +273,8 @@ class XLSTMAnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         """
         if kind not in get_args(Kind):
             raise ValueError(f"`kind` must be one of {', '.join(get_args(Kind))}, got {kind!r}.")
-        series = self._read(X)
-        name = "scores" if kind == "joint" else f"{kind}_scores"
-        scores: Floats = getattr(self._judge(series), name)
-        return scores[rows_of(X, series)]
+        panel, name = self._read(X), "scores" if kind == "joint" else f"{kind}_scores"
+        return by_rows(X, panel, [getattr(self._judge(series), name) for series in panel])
 
     def score_samples(self, X: Series) -> Floats:
         """Return log10 p of each reading, `(T,)`: low is abnormal, 0 where there is no evidence."""
@@ -290,7 +292,7 @@ class XLSTMAnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         return np.where(self.decision_function(X) < 0, -1, 1)
 
     def detect_events(self, X: Series) -> pd.DataFrame:
-        """Return the events of a series, one row each.
+        """Return the events, one row each.
 
         Parameters
         ----------
@@ -302,10 +304,11 @@ class XLSTMAnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         DataFrame
             Columns `start`, `end` and `peak` (times, or numbers of rows), `kind` ("spike",
             "deviation", "level_shift", "drift", "stuck"), `score` (-log10 p at the peak),
-            `is_open`, `channels` (those that matter, the first most), `details` for `explain`.
+            `is_open`, `channels` (those that matter, the first most), `details` for `explain`. Of
+            several series the first column, `series`, has their names.
         """
-        series = self._read(X)
-        return events_frame(self._judge(series), series, channels=self.channels_)
+        panel = self._read(X)
+        return events_frame([self._judge(series) for series in panel], panel)
 
     def explain(self, event: Any) -> pd.DataFrame:
         """Return what the channels have to do with an event, the most first.
@@ -349,10 +352,11 @@ class XLSTMAnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         detector_files.load(Path(path), detector)
         return detector
 
-    def _read(self, X: Series) -> TimeSeries:
+    def _read(self, X: Series) -> Panel:
         check_is_fitted(self)
-        series = _single(read_panel(X, name="X", known=self.known_, may_be_silent=True))
-        if np.isnan(series.values).all():
+        panel = read_panel(X, name="X", known=self.known_, may_be_silent=True)
+        series = panel.longest
+        if all(np.isnan(one.values).all() for one in panel):
             warnings.warn(
                 "`X` has no reading, only NaN: nothing is judged.", SeriesWarning, stacklevel=3
             )
@@ -364,7 +368,7 @@ class XLSTMAnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
                 SeriesWarning,
                 stacklevel=3,
             )
-        return series
+        return panel
 
     def _judge(self, series: TimeSeries) -> Trace:
         host = self.host_.fresh()
@@ -390,11 +394,3 @@ class XLSTMAnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         return tags
-
-
-def _single(panel: Panel) -> TimeSeries:
-    if not panel.is_single:
-        raise SeriesError(
-            f"`X` holds {len(panel.series)} series, a detector watches one: fit one for each."
-        )
-    return panel.longest

@@ -12,17 +12,40 @@ import pandas as pd
 
 from xlstm_ts.anomaly.events import Event
 from xlstm_ts.anomaly.verdicts import Trace
-from xlstm_ts.panels import TimeSeries
+from xlstm_ts.exceptions import SeriesError
+from xlstm_ts.panels import Floats, Panel, TimeSeries
 
 COLUMNS = ("start", "end", "peak", "kind", "score", "is_open", "channels", "details")
 SHOWN = ("share", "reading", "expected", "z")  # in `details`
 MATTERS = 0.8  # of all shares, that the channels named together have
 
 
-def events_frame(trace: Trace, series: TimeSeries, *, channels: Sequence[str]) -> pd.DataFrame:
-    """Return the events of a trace by the times of its series, one row each."""
-    rows = [_row(event, trace, series, channels) for event in trace.events]
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+def only_series(panel: Panel) -> TimeSeries:
+    """Return the series of a panel of one.
+
+    Raises
+    ------
+    SeriesError
+        Where there are more.
+    """
+    if len(panel.series) > 1:
+        raise SeriesError(
+            f"`X` holds {len(panel.series)} series, and what is asked for is of one: give one of "
+            "them, as X.loc['name']."
+        )
+    return panel.longest
+
+
+def events_frame(traces: Sequence[Trace], panel: Panel) -> pd.DataFrame:
+    """Return the events of the series of a panel by their times, one row each."""
+    frames = []
+    for (key, series), trace in zip(panel.series.items(), traces, strict=True):
+        rows = [_row(event, trace, series, panel.channels) for event in trace.events]
+        frame = pd.DataFrame(rows, columns=list(COLUMNS))
+        if not panel.is_single:
+            frame.insert(0, "series", pd.Series([key] * len(frame), dtype=object))
+        frames.append(frame)
+    return frames[0] if panel.is_single else pd.concat(frames, ignore_index=True)
 
 
 def explanation(event: Any) -> pd.DataFrame:
@@ -47,13 +70,24 @@ def explanation(event: Any) -> pd.DataFrame:
     return frame.sort_values("share", ascending=False, kind="stable")
 
 
-def rows_of(X: Any, series: TimeSeries) -> Any:
-    """Return where the rows of `X` stand among the readings, left-out stamps being some too."""
-    index = getattr(X, "index", None)
-    if index is None or len(index) == len(series.index):
-        return slice(None)
-    times = index.get_level_values(-1) if isinstance(index, pd.MultiIndex) else index
-    return series.index.get_indexer(times)
+def by_rows(X: Any, panel: Panel, values: Sequence[Floats]) -> Floats:
+    """Return what there is of each reading in the order of the rows of `X`.
+
+    Stamps that are left out are readings too, and have no row.
+    """
+    if isinstance(panel.like, np.ndarray):
+        return values[0] if panel.is_single else np.stack(values)
+    of_each = [pd.Series(value, series.index) for series, value in zip(panel, values, strict=True)]
+    if panel.is_single:
+        return _aligned(of_each[0], X.index)
+    long = panel.long
+    index = X.index if long is None else pd.MultiIndex.from_frame(X[[long.id, long.time]])
+    return _aligned(pd.concat(of_each, keys=panel.series), index)
+
+
+def _aligned(values: pd.Series[Any], index: pd.Index[Any]) -> Floats:
+    rows: Floats = values.reindex(index).to_numpy()
+    return rows
 
 
 def _from_text(details: str) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,9 @@ from xlstm_ts.anomaly.verdicts import Verdict
 from xlstm_ts.anomaly.whitening import Innovation
 from xlstm_ts.forecaster import XLSTMForecaster
 from xlstm_ts.model import XLSTM
+from xlstm_ts.panels import Panel
 from xlstm_ts.streaming.readings import read_reading
+from xlstm_ts.units import find_units
 
 if TYPE_CHECKING:
     from xlstm_ts.detector import XLSTMAnomalyDetector
@@ -33,19 +35,17 @@ SAME = (
 
 def innovation_forecaster(
     detector: XLSTMAnomalyDetector,
-    innovations: Sequence[Innovation],
-    index: pd.Index[Any],
-    *,
-    channels: Sequence[str],
+    innovations: Sequence[Sequence[Innovation]],
+    panel: Panel,
 ) -> XLSTMForecaster:
     """Train the model on the innovations of the training series, with the readings beside them.
 
     Innovations have the scale of what is to be told, readings the level that channels share. Its
     graph names the channels and knows the step of the index.
     """
-    seen, values = _seen(innovations)
     # Half of a short series is context, the other half gives windows to train on.
-    n_train = len(seen) - round(detector.validation_fraction * len(seen))
+    longest = len(panel.longest)
+    n_train = longest - round(detector.validation_fraction * longest)
     forecaster = XLSTMForecaster(
         1,
         quantiles=QUANTILES,
@@ -55,9 +55,20 @@ def innovation_forecaster(
         dropout=0.0,
         **{name: getattr(detector, name) for name in SAME},
     )
-    beside = [f"{name} (reading)" for name in channels]
-    readings = pd.DataFrame(values, index, beside)
-    return forecaster.fit(pd.DataFrame(seen, index, list(channels)), readings)
+    names = [f"{name} (reading)" for name in panel.channels]
+    errors, readings = [], []
+    for series, one in zip(panel, innovations, strict=True):
+        seen, values = _seen(one)
+        errors.append(pd.DataFrame(seen, series.index, list(panel.channels)))
+        readings.append(pd.DataFrame(values, series.index, names))
+    if panel.is_single:
+        return forecaster.fit(errors[0], readings[0])
+    keys = range(len(errors))  # those of the panel may be anything
+    forecaster.fit(pd.concat(errors, keys=keys), pd.concat(readings, keys=keys))
+    # A stream is of none of these series: the model gets the units of all of them, as of one.
+    forecaster.model_.set_units(*find_units(np.concatenate(errors)))
+    forecaster.context_, forecaster.pooled_ = forecaster.context_.alone(), False
+    return forecaster
 
 
 def forecast_innovations(model: XLSTM, innovations: Sequence[Innovation]) -> Floats:

@@ -131,6 +131,15 @@ class Panel:
         """Return the last `length` readings of each series."""
         return replace(self, series={key: one.last(length) for key, one in self.series.items()})
 
+    def alone(self) -> Panel:
+        """Return the longest series as one that came by itself."""
+        if self.is_single:
+            return self
+        nothing = np.empty((0, len(self.channels)))
+        is_array = isinstance(self.like, np.ndarray)
+        like = nothing if is_array else pd.DataFrame(nothing, columns=list(self.channels))
+        return Panel(series={None: self.longest}, channels=self.channels, like=like)
+
     def bridged(self, new: Panel, *, name: str) -> Panel:
         """Return new series that begin where those that are known end: gaps are missing readings.
 

@@ -60,9 +60,9 @@ def make_quantiles(host: AnomalyHost, readings: np.ndarray) -> np.ndarray:
 def main() -> None:
     readings = make_readings()
     host = AnomalyHost(HostConfig(), alpha=1e-4)
-    innovations = host.start(readings[:TRAINING])
+    innovations = host.start([readings[:TRAINING]])
     quantiles = make_quantiles(AnomalyHost(HostConfig()).fit(readings[:TRAINING]), readings)
-    host.finish(innovations, quantiles[:TRAINING])
+    host.finish(innovations, [quantiles[:TRAINING]])
     given = readings[TRAINING:], quantiles[TRAINING:]
     verdicts, events = replay(host.fresh(), *given)
     content = {

@@ -178,7 +178,7 @@ def test_a_level_is_held_where_there_is_one() -> None:
     readings[:, 1] = 0.1 * readings[:, 1].cumsum()
     readings[100:150, 0] = np.nan
     slow = SlowChannel(2, span=20)
-    slow.fit(readings)
+    slow.fit([readings])
     off = np.stack([slow.step(np.full(2, 6.0)) for _ in range(40)])
     assert off[-1, 0] > 1
     assert off[-1, 1] < 1e-6
@@ -190,7 +190,7 @@ def test_a_new_level_is_that_of_seasons_and_of_channels_that_left() -> None:
     readings = season + 0.1 * rng.standard_normal((3600, 2))
     readings[2000:, 0] += 5
     slow = SlowChannel(2, span=20)
-    slow.fit(readings[:2000])
+    slow.fit([readings[:2000]])
     slow.reset()
     before = slow.reference.copy()
     for reading in readings[2000:3100]:  # to where the season is at its highest
@@ -224,7 +224,7 @@ def test_stuck_after_its_run_and_never_by_design() -> None:
     readings[:, 1] = 5.0  # constant by design
     readings[:, 2] = np.repeat(readings[:100, 2], 5)  # reported every fifth time
     rule = StuckRule(3)
-    rule.fit(readings)
+    rule.fit([readings])
     rule.reset()
     stuck = [rule.step(np.ones(3)).tolist() for _ in range(20)]
     assert [row.index(True) if any(row) else None for row in stuck][:10] == [None] * 7 + [0] * 3
@@ -236,7 +236,7 @@ def test_stuck_after_its_run_and_never_by_design() -> None:
 def test_a_counter_is_not_stuck_soon_after_its_longest_pause() -> None:
     readings = (np.random.default_rng(0).random((3000, 1)) < 0.02).astype(float)
     rule = StuckRule(1)
-    rule.fit(readings)
+    rule.fit([readings])
     pause = int(rule.longest.item() - 1) // 3
     rule.reset()
     rule.step(ONE)

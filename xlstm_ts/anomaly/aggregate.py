@@ -69,6 +69,10 @@ class Aggregate(Stage):
         logarithm = np.minimum(np.log1p(errors[:, 0]).sum(0) / np.maximum(count[0], 1), LOGARITHM)
         self.square = np.where(count > 0, square, SQUARE)
         self.logarithm = np.where(count[0] > 0, logarithm, LOGARITHM)
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin a stretch, as of ordinary errors."""
         self.running = np.array(LOGARITHM)
 
     def weigh(self, views: Views) -> Floats:

@@ -8,7 +8,7 @@ is the same steps one after the other.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -76,13 +76,14 @@ class AnomalyHost(Stage):
         """Channels of a reading."""
         return len(self.whitening.center)
 
-    def start(self, readings: Floats) -> list[Innovation]:
+    def start(self, series: Sequence[Floats]) -> list[list[Innovation]]:
         """Begin a fit: learn units and weights, and return the innovations a model may learn from.
 
         Parameters
         ----------
-        readings : ndarray of float64, shape (T, C)
-            Raw readings in the order of time; NaN is missing.
+        series : sequence of ndarray of float64, shape (T, C)
+            Raw readings of one series or several of the same kind, each in the order of time; NaN
+            is missing.
 
         Raises
         ------
@@ -90,37 +91,43 @@ class AnomalyHost(Stage):
             Where there are too few readings to learn from.
         """
         warm_up = self.config.warm_up
-        known = np.count_nonzero(is_there(readings[warm_up:]).any(1))
+        known = sum(np.count_nonzero(is_there(one[warm_up:]).any(1)) for one in series)
         if known < FEWEST:
             raise SeriesError(
                 f"A detector needs at least {warm_up + FEWEST} readings to learn what is usual, "
-                f"{FEWEST} of them known after the first {warm_up}, and `X` has {len(readings)}, "
-                f"{known} of them so: give more, or lower `warm_up`."
+                f"{FEWEST} of them known after the first {warm_up} of a series, and `X` has "
+                f"{sum(map(len, series))}, {known} of them so: give more, or lower `warm_up`."
             )
-        self.build(readings)
-        return [self.whitening.step(reading) for reading in readings]
+        self.build(np.concatenate(series))
+        innovations = []
+        for one in series:
+            self.whitening.reset()
+            innovations.append([self.whitening.step(reading) for reading in one])
+        return innovations
 
-    def finish(self, innovations: list[Innovation], quantiles: Floats | None = None) -> AnomalyHost:
+    def finish(
+        self,
+        innovations: Sequence[list[Innovation]],
+        quantiles: Sequence[Floats] | None = None,
+    ) -> AnomalyHost:
         """End a fit: learn limits and tails.
 
         Parameters
         ----------
-        innovations : list of Innovation
+        innovations : sequence of list of Innovation
             What `start` gave.
-        quantiles : ndarray of float64, shape (T, C, Q), optional
+        quantiles : sequence of ndarray of float64, shape (T, C, Q), optional
             What the model forecast of the error of each from those before it, in order of the
             levels, an odd number of them; NaN where it had none.
         """
-        config = self.config
-        values = np.array([one.value for one in innovations])
-        scorer, comparison = self.scorer, self.decider.comparison
+        config, scorer, comparison = self.config, self.scorer, self.decider.comparison
+        values = [np.array([one.value for one in series]) for series in innovations]
         scorer.slow.fit(values)
         scorer.stuck.fit(values)
-        known = innovations[config.warm_up :]
-        guesses = None if quantiles is None else quantiles[config.warm_up :]
-        if guesses is not None:
-            scorer.errors.fit(guesses)
-        raw = self._raw(known, guesses)
+        guesses = [None] * len(innovations) if quantiles is None else [*quantiles]
+        if quantiles is not None:
+            scorer.errors.fit(np.concatenate([one[config.warm_up :] for one in quantiles]))
+        raw = self._raw(innovations, guesses)
         comparison.fit(raw)
         point = comparison.point
         surprises = np.array([point.surprise(now) for now in raw[:, 0].tolist()])
@@ -136,17 +143,25 @@ class AnomalyHost(Stage):
         self._begin()
         return self
 
-    def _raw(self, innovations: list[Innovation], quantiles: Floats | None) -> Floats:
-        """Return raw scores of training, `(T, views)`."""
-        rows = zip(innovations, _rows(quantiles, len(innovations)), strict=True)
-        views = [self.scorer.view(*row) for row in rows]
-        aggregate = self.scorer.aggregate
-        aggregate.fit(views)
-        return np.array([aggregate.step(aggregate.weigh(one)) for one in views])
+    def _raw(
+        self, innovations: Sequence[list[Innovation]], quantiles: Sequence[Floats | None]
+    ) -> Floats:
+        """Return raw scores of training without the first readings of each series, `(T, views)`."""
+        aggregate, skipped = self.scorer.aggregate, self.config.warm_up
+        views = []
+        for series, guesses in zip(innovations, quantiles, strict=True):
+            rows = zip(series, _rows(guesses, len(series)), strict=True)
+            views.append([self.scorer.view(*row) for row in [*rows][skipped:]])
+        aggregate.fit([one for series in views for one in series])
+        raw = []
+        for series_views in views:
+            aggregate.reset()
+            raw += [aggregate.step(aggregate.weigh(one)) for one in series_views]
+        return np.array(raw)
 
     def fit(self, readings: Floats) -> AnomalyHost:
         """Fit without a model: the online head is the only forecast."""
-        return self.finish(self.start(readings))
+        return self.finish(self.start([readings]))
 
     def fresh(self) -> AnomalyHost:
         """Return a copy that has seen nothing of its stream, and knows what training taught."""

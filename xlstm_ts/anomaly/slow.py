@@ -7,6 +7,7 @@ through training has no level to be held to, and will wander on.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -49,10 +50,14 @@ class SlowChannel(Stage):
         self.limit = np.ones(n_channels)
         self.away, self.since = np.zeros(n_channels), np.zeros(n_channels)
 
-    def fit(self, readings: Floats) -> None:
-        """Learn how far the running mean goes in training, `(T, C)` standardised."""
-        means = np.stack([self._follow(reading) for reading in readings])
-        settled = means[min(len(means) - 1, int(self.span)) :]
+    def fit(self, series: Sequence[Floats]) -> None:
+        """Learn how far the running mean goes in series of training, `(T, C)` standardised."""
+        readings, parts = np.concatenate(series), []
+        for one in series:
+            self.mean = np.zeros_like(self.mean)
+            means = np.stack([self._follow(reading) for reading in one])
+            parts.append(means[min(len(means) - 1, int(self.span)) :])
+        settled = np.concatenate(parts)
         self.reference = settled.mean(0)
         # Of noise alone a mean over the span wanders four of its own deviations at most.
         noise = 4 * np.sqrt(self.share / (2 - self.share))

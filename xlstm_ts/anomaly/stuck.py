@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from xlstm_ts.anomaly.stages import Floats, Mask, Stage, is_there
@@ -36,21 +38,23 @@ class StuckRule(Stage):
         self.change, self.usual = np.zeros(n_channels), np.zeros(n_channels)
         self.longest, self.least = np.full(n_channels, NEVER), np.zeros(n_channels)
 
-    def fit(self, readings: Floats) -> None:
-        """Learn from `(T, C)` how long and how still each channel may be; NaN is missing.
+    def fit(self, series: Sequence[Floats]) -> None:
+        """Learn from series `(T, C)` how long and how still a channel may be; NaN is missing.
 
         What stands still in training for a third of it, as a switch does, is never stuck.
         """
         runs, changes = [], []
-        for reading in readings:
-            self.step(reading)
-            runs.append(self.run)
-            changes.append(self.change)
+        for one in series:
+            self.last, self.run = np.full_like(self.last, np.nan), np.ones_like(self.run)
+            for reading in one:
+                self.step(reading)
+                runs.append(self.run)
+                changes.append(self.change)
         seen = np.stack(changes)
         longest = np.stack(runs).max(0)
         self.usual = usual = seen.mean(0)
         self.longest = np.where(
-            longest * 3 > len(readings), NEVER, np.maximum(SHORTEST, LONGER * longest + 1)
+            longest * 3 > len(seen), NEVER, np.maximum(SHORTEST, LONGER * longest + 1)
         )
         lowest = seen[min(2 * SPAN, len(seen) - 1) :].min(0)
         self.least = np.minimum(LITTLE * usual, lowest / FAINTER)
