@@ -33,9 +33,7 @@ class Calibrator(Stage):
         """Return the calibrated score, and take the raw one in; NaN is missing."""
         if math.isnan(score):
             return math.nan
-        surprise = self.tail.surprise(score)
-        corrected = self.feedback.correct(surprise)
-        self.tail.update(score, surprise)
+        corrected = self.feedback.correct(self.tail.step(score, learns_below=math.inf))
         self.feedback.update(corrected)
         return corrected
 

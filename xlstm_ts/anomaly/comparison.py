@@ -7,6 +7,7 @@ often the smallest is how small, the tail behind it learns.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -46,12 +47,12 @@ class Comparison(Stage):
     def surprises(self, raw: Sequence[float]) -> list[float]:
         """Return -log10 p of each raw score; 0 where it is missing."""
         pairs = zip(self.tails, raw, strict=True)
-        return [tail.surprise(score) if score == score else 0.0 for tail, score in pairs]
+        return [0.0 if math.isnan(score) else tail.surprise(score) for tail, score in pairs]
 
     def step(self, raw: Sequence[float]) -> list[float]:
         """Return `surprises`, and take the scores in."""
-        found = self.surprises(raw)
-        for tail, score, surprise in zip(self.tails, raw, found, strict=True):
-            if surprise < RAREST and score == score:  # not NaN
-                tail.update(score, surprise)
-        return found
+        pairs = zip(self.tails, raw, strict=True)
+        return [
+            tail.step(score, learns_below=RAREST) if score == score else 0.0  # NaN is missing
+            for tail, score in pairs
+        ]

@@ -80,18 +80,24 @@ def decide(
     shares, statuses = _shares(blamed), _statuses(found)
     verdicts, rebased = [], []
     for row, decider in enumerate(deciders):
-        threshold, told = -math.log10(alphas[row]), surprises[row]
+        threshold, told, machine = -math.log10(alphas[row]), surprises[row], decider.machine
         is_heard = not math.isnan(raw[row][0])
-        score = decider.joint.step(told[loudest[row]] if is_heard else math.nan)
-        level, is_still = levels[row], still[row]
-        evidence = Evidence(score, level, is_still, blamed[row], found.slow[row], found.stuck[row])
-        event, rebases = decider.machine.step(evidence, threshold=threshold)
-        if rebases:
-            rebased.append(row)
+        score = decider.joint.step(told[loudest[row]]) if is_heard else 0.0
+        level, is_still, event = levels[row], still[row], None
         alarm = score >= threshold or level >= 1 or is_still
+        if alarm or not machine.is_idle:
+            evidence = Evidence(
+                score if is_heard else math.nan, level, is_still, blamed[row], found.slow[row],
+                found.stuck[row],
+            )  # fmt: skip
+            event, rebases = machine.step(evidence, threshold=threshold)
+            if rebases:
+                rebased.append(row)
+        else:
+            machine.row += 1
         status = "alarm" if alarm and statuses[row] == "ok" else statuses[row]
         share = shares[row].copy()  # who keeps one does not keep those of all
-        scores: Any = (score if is_heard else 0.0, *told, level)  # in the order of the fields
+        scores: Any = (score, *told, level)  # in the order of the fields
         verdicts.append(Verdict(*scores, alarm, event, share, status))  # type: ignore[call-arg]
     return verdicts, rebased
 

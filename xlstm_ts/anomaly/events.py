@@ -114,6 +114,11 @@ class EventMachine(Stage):
         self.counts = np.zeros(3, np.int64)  # readings in alarm by each cause
         self.votes = np.zeros((3, n_channels))
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no event is open, nor is one cooling down: then a calm reading only counts."""
+        return self.phase == NONE
+
     def step(self, evidence: Evidence, *, threshold: float) -> tuple[Event | None, bool]:
         """Take the evidence of one reading.
 

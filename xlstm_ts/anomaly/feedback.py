@@ -47,6 +47,13 @@ class RateFeedback(Stage):
 
     def update(self, corrected: float) -> None:
         """Take in a corrected score."""
+        if corrected < DECADES[0]:  # as most are
+            self.shifts = tuple([
+                max(LOWEST, shift - fall) for shift, fall in zip(self.shifts, FALLS, strict=True)
+            ])  # fmt: skip
+            if self.quiet != QUIET:
+                self.quiet = tuple(map(min, [one + 1 for one in self.quiet], QUIET))
+            return
         shifts, starts, quiet = [*self.shifts], [*self.starts], [*self.quiet]
         for j, decade in enumerate(DECADES):
             if corrected >= decade:

@@ -96,6 +96,18 @@ class Tail(Stage):
             return LEVELS[0] + (LEVELS[1] - LEVELS[0]) * (score - half) / (most - half)
         return LEVELS[0] * max(0.0, score - low) / (half - low)
 
+    def step(self, score: float, *, learns_below: float) -> float:
+        """Return `surprise`, and take the score in where that is below a limit."""
+        surprise = self.surprise(score)
+        if surprise < RARE and score <= self.knots[-1]:  # nearly all: no excess, and no cluster
+            if self.calm <= CALM:
+                self.calm += 1
+            self.length += 1
+            self.rate -= self.rate / MEMORY
+        elif surprise < learns_below:
+            self.update(score, surprise)
+        return surprise
+
     def update(self, score: float, surprise: float) -> None:
         """Take in a score, unless it is so rare that it is hardly of normal operation."""
         is_peak = self._is_peak(surprise)
