@@ -19,6 +19,7 @@ def bound(path: Path) -> Callable[[int], None]:
     """Return a run of a graph whose arrays are bound once, on one thread."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.enable_mem_reuse = False  # as in a stream
     session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     binding = session.io_binding()
     arrays: list[NDArray[np.float32]] = []  # onnxruntime works in their memory
