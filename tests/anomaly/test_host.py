@@ -307,7 +307,7 @@ def test_attribution_on_servers(data_home: Path) -> None:
 def test_too_few_readings_and_bad_fields_are_refused() -> None:
     with pytest.raises(SeriesError, match=r"at least 110 readings .* has 100, 0 of them so"):
         AnomalyHost(HostConfig()).fit(clean(100))
-    with pytest.raises(SeriesError, match=r"after the first 100, .* has 500, 9 of them so"):
+    with pytest.raises(SeriesError, match=r"after the first 100 of .* has 500, 9 of them so"):
         AnomalyHost(HostConfig()).fit(np.where(np.arange(500)[:, None] < 109, clean(500), np.nan))
     with pytest.raises(ValueError, match="`policy` must be 'auto' or 'hold'"):
         HostConfig(policy="never")
