@@ -125,6 +125,14 @@ def test_what_cannot_be_used_changes_nothing(model: DetectorModel, tmp_path: Pat
     for act in (pool.drop, lambda key: pool[key]):
         with pytest.raises(StreamError, match="no key 'z'"):
             act("z")
+    assert pool.step({}) == {}
+    pool.step({"a": [50, 3]})
+    gone = pool["a"]
+    pool.drop("a")
+    pool.step({"b": [50, 3]})  # takes the place
+    for act in (gone.acknowledge, lambda: gone.set_budget(alpha=0.1), lambda: gone.alpha):
+        with pytest.raises(StreamError, match="no key 'a'"):
+            act()
     stream = model.create_stream()
     stream.snapshot(tmp_path / "stream")
     with pytest.raises(StreamError, match="holds a detector, not a pool of detectors"):

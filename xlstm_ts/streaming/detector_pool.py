@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from xlstm_ts.anomaly.budgets import find_alpha
+from xlstm_ts.anomaly.budgets import Contamination, find_alpha
 from xlstm_ts.anomaly.verdicts import Verdict
 from xlstm_ts.anomaly.whitening import Innovation
 from xlstm_ts.exceptions import StreamError
@@ -21,7 +21,7 @@ from xlstm_ts.streaming.expiry import NEW, Expiry
 from xlstm_ts.streaming.gaps import Steps
 from xlstm_ts.streaming.inputs import InputReader, Times
 from xlstm_ts.streaming.keys import Key, key_from_json, plain_key
-from xlstm_ts.streaming.sensors import Sensor, Sensors
+from xlstm_ts.streaming.sensors import Sensors
 from xlstm_ts.streaming.slots import Slots, empty_slots, fitting_batch
 from xlstm_ts.streaming.snapshots import Place, Snapshot, read_snapshot, write_snapshot
 from xlstm_ts.streaming.states import checked_state
@@ -87,14 +87,13 @@ class DetectorPool:
     def __getitem__(self, key: object) -> Sensor:
         """Return what there is of a key: to change its budget, or to acknowledge its event.
 
-        It is of the key as long as that is in the pool.
-
         Raises
         ------
         StreamError
             Where there is none.
         """
-        return Sensor(self._sensors, self._place(key), seconds=self._model.seconds)
+        self._place(key)
+        return Sensor(self, plain_key(key))
 
     def step(
         self,
@@ -258,6 +257,45 @@ class DetectorPool:
         if key not in self._places:
             raise StreamError(f"The pool has no key {key!r}.")
         return self._places[plain_key(key)]
+
+
+class Sensor:
+    """One key of a pool of detectors: its budget and its events.
+
+    Parameters
+    ----------
+    pool : DetectorPool
+        The pool.
+    key : text, integer or tuple
+        The key. Where it is gone, or comes again as a new one, so does this.
+    """
+
+    def __init__(self, pool: DetectorPool, key: Key) -> None:
+        self._pool, self._key = pool, key
+
+    @property
+    def alpha(self) -> float:
+        """Share of its readings that may be in alarm."""
+        return self._pool._sensors.alphas[self._pool._place(self._key)]
+
+    def set_budget(
+        self,
+        *,
+        alarms_per_day: float | None = None,
+        alpha: float | None = None,
+        contamination: Contamination | None = None,
+    ) -> None:
+        """Change the budget of this key alone, as in `XLSTMAnomalyDetector`."""
+        self._pool._sensors.alphas[self._pool._place(self._key)] = find_alpha(
+            alarms_per_day=alarms_per_day,
+            alpha=alpha,
+            contamination=contamination,
+            seconds=self._pool._model.seconds,
+        )
+
+    def acknowledge(self) -> None:
+        """Close the open event; its level is the new normal."""
+        self._pool._sensors.acknowledge(self._pool._place(self._key))
 
 
 def _part(arrays: Mapping[str, NDArray[Any]], name: str) -> dict[str, NDArray[Any]]:

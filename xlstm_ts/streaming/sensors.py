@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xlstm_ts.anomaly.budgets import Contamination, find_alpha
 from xlstm_ts.anomaly.decider import decide
 from xlstm_ts.anomaly.host import AnomalyHost
 from xlstm_ts.anomaly.verdicts import Verdict
@@ -41,7 +41,9 @@ class Sensors:
         self._host = host.fresh()
         self._scorer = self._host.scorer.repeated(capacity)
         self._quantiles = np.full((capacity, host.n_channels, levels), np.nan)
-        self._deciders = [self._host.fresh().decider for _ in range(capacity)]
+        self._begun = self._host.scorer.repeated(1)
+        # Each row gets its own when it begins.
+        self._deciders = [self._host.decider] * capacity
         self.alphas = [host.alpha] * capacity
 
     @property
@@ -51,21 +53,21 @@ class Sensors:
 
     def grow(self, capacity: int) -> None:
         """Make room for so many; the rows that there are stay."""
-        levels, own = self._quantiles.shape[-1], np.arange(self.capacity)
-        more = Sensors(self._host, levels=levels, capacity=capacity - self.capacity)
+        old, own = self.capacity, np.arange(self.capacity)
         grown = self._host.scorer.repeated(capacity)
         grown.put(own, self._scorer)
         self._scorer = grown
-        self._quantiles = np.concatenate((self._quantiles, more._quantiles))
-        self._deciders += more._deciders
-        self.alphas += more.alphas
+        more = ((0, capacity - old), (0, 0), (0, 0))
+        self._quantiles = np.pad(self._quantiles, more, constant_values=np.nan)
+        self._deciders += [self._host.decider] * (capacity - old)
+        self.alphas += [self._host.alpha] * (capacity - old)
 
     def begin(self, place: int, *, alpha: float) -> None:
         """Let a row begin anew."""
-        host = self._host.fresh()
-        self._scorer.put(np.array([place]), host.scorer.repeated(1))
+        self._scorer.put(np.array([place]), self._begun)
         self._quantiles[place] = np.nan
-        self._deciders[place], self.alphas[place] = host.decider, alpha
+        self._deciders[place] = copy.deepcopy(self._host.decider)
+        self.alphas[place] = alpha
 
     def step(
         self,
@@ -136,44 +138,3 @@ class Sensors:
         for row, place in enumerate(places.tolist()):
             state = {name: rows[row] for name, rows in deciders.items()}
             self._deciders[place].load_state_dict(state)
-
-
-class Sensor:
-    """One key of a pool of detectors: its budget and its events.
-
-    Parameters
-    ----------
-    sensors : Sensors
-        Those of the pool.
-    place : int
-        Its row.
-    seconds : float or None
-        Length of the step; None where readings are counted.
-    """
-
-    def __init__(self, sensors: Sensors, place: int, *, seconds: float | None) -> None:
-        self._sensors, self._place, self._seconds = sensors, place, seconds
-
-    @property
-    def alpha(self) -> float:
-        """Share of its readings that may be in alarm."""
-        return self._sensors.alphas[self._place]
-
-    def set_budget(
-        self,
-        *,
-        alarms_per_day: float | None = None,
-        alpha: float | None = None,
-        contamination: Contamination | None = None,
-    ) -> None:
-        """Change the budget of this key alone, as in `XLSTMAnomalyDetector`."""
-        self._sensors.alphas[self._place] = find_alpha(
-            alarms_per_day=alarms_per_day,
-            alpha=alpha,
-            contamination=contamination,
-            seconds=self._seconds,
-        )
-
-    def acknowledge(self) -> None:
-        """Close the open event; its level is the new normal."""
-        self._sensors.acknowledge(self._place)
