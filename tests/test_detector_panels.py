@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from xlstm_ts import XLSTMAnomalyDetector
+from xlstm_ts.anomaly import AnomalyHost, HostConfig
 from xlstm_ts.exceptions import SeriesError
 from xlstm_ts.export.detectors import export_detector
 from xlstm_ts.streaming.detectors import DetectorModel
@@ -101,6 +102,14 @@ def test_nothing_goes_from_one_series_to_the_next(machines: pd.DataFrame) -> Non
     assert host.scorer.stuck.longest[1] == 3 * 5 + 1  # and not of ten
     plain = XLSTMAnomalyDetector(use_model=False).fit(machines).host_
     np.testing.assert_allclose(host.scorer.slow.limit, plain.scorer.slow.limit, rtol=0.3)
+
+
+def test_each_series_begins_as_a_stream_does() -> None:
+    first, second = (_machine(seed).to_numpy() for seed in range(2))
+    first = np.concatenate((first[:-60], np.full((60, 2), np.nan)))
+    host = AnomalyHost(HostConfig())
+    begun = host.start([first, second])[1][0]
+    assert (begun.gap == 0).all()
 
 
 def test_file_and_graph_of_several_series(detector: XLSTMAnomalyDetector, tmp_path: Path) -> None:

@@ -62,14 +62,18 @@ def test_a_pool_says_what_single_streams_do(model: DetectorModel, sine: pd.DataF
 
 def test_left_out_stamps_and_times_by_key(model: DetectorModel, sine: pd.DataFrame) -> None:
     pool, stream = DetectorPool(model), model.create_stream()
-    for row in [*range(120), *range(125, 140)]:
+    other = model.create_stream()  # of a key that leaves out nothing
+    for row in range(140):
         given, time = sine.to_numpy()[row], sine.index[row].to_pydatetime()
-        verdict = pool.step({"a": given, "b": given}, time={"a": time, "b": time})["a"]
-        assert_same(verdict, stream.step(given, time=time))
+        keys = ["c"] if 120 <= row < 125 else ["a", "b", "c"]
+        verdicts = pool.step(dict.fromkeys(keys, given), time=dict.fromkeys(keys, time))
+        assert_same(verdicts["c"], other.step(given, time=time))
+        if "a" in keys:
+            assert_same(verdicts["a"], stream.step(given, time=time))
         assert pool.filled == ({"a": 5, "b": 5} if row == 125 else {})
     with pytest.raises(StreamError, match=r"Key 'b': .*2024"):
-        pool.step({"c": given, "b": given}, time=time)
-    assert "c" not in pool
+        pool.step({"new": given, "b": given}, time=time)
+    assert "new" not in pool
 
 
 def test_silent_keys_are_forgotten(model: DetectorModel) -> None:
@@ -152,7 +156,8 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> DetectorModel:
         random_state=0,
     )  # fmt: skip
     path = tmp_path_factory.mktemp("quick") / "detector.onnx"
-    export_detector(detector.fit(_machine(1500)), path)
+    index = pd.date_range("2026-03-02", periods=1500, freq="min")
+    export_detector(detector.fit(pd.DataFrame(_machine(1500), index)), path)
     return DetectorModel(path)
 
 
@@ -185,3 +190,16 @@ def test_events_of_a_pool_are_those_of_single_streams(quick: DetectorModel) -> N
     assert kinds >= {"spike", "level_shift", "stuck", "deviation"}
     assert verdicts["shift"].event is None or not verdicts["shift"].event.is_open  # rebased
     assert verdicts["shift"].slow_score < 1
+
+
+def test_a_long_pause_is_counted(quick: DetectorModel) -> None:
+    """What comes after it stands where it would stand had each stamp been stepped."""
+    pool, stream = DetectorPool(quick), quick.create_stream()
+    time, readings = pd.Timestamp("2026-04-01"), _machine(300)
+    readings[299] += 30
+    for row, reading in enumerate(readings):
+        time += pd.Timedelta(minutes=1 if row != 200 else quick.longest_memory + 500)
+        verdict = pool.step({"a": reading}, time=time)["a"]
+        assert_same(verdict, stream.step(reading, time=time))
+    assert verdict.event is not None
+    assert verdict.event.end == 299 + quick.longest_memory + 499
