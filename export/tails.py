@@ -49,10 +49,8 @@ def write_feedback(n: StageNodes, surprise: str, heard: str, stage: RateFeedback
     g, decades, steps = n.g, np.array(DECADES), np.array(feedback.STEPS)
     shifts = n.carry("shifts", np.array(stage.shifts))
     starts = n.carry("shift_starts", np.array(stage.starts))
-    quiet, longest = (
-        n.carry("quiet", np.array(stage.quiet, np.float64)),
-        np.array(feedback.QUIET, np.float64),
-    )
+    quiet = n.carry("quiet", np.array(stage.quiet, np.float64))
+    longest = np.array(feedback.QUIET, np.float64)
     corrected = _write_corrected(n, surprise, shifts)
     is_crossed = g("Not", g("Less", corrected, decades))
     began = g("Where", g("And", is_crossed, g("Greater", quiet, longest - 0.5)), shifts, starts)

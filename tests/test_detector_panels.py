@@ -8,7 +8,7 @@ import pytest
 
 from xlstm_ts import XLSTMAnomalyDetector
 from xlstm_ts.anomaly import AnomalyHost, HostConfig
-from xlstm_ts.exceptions import SeriesError
+from xlstm_ts.exceptions import SeriesError, SeriesWarning
 from xlstm_ts.export.detectors import export_detector
 from xlstm_ts.streaming.detectors import DetectorModel
 
@@ -122,6 +122,14 @@ def test_file_and_graph_of_several_series(detector: XLSTMAnomalyDetector, tmp_pa
     stream = DetectorModel(tmp_path / "detector.onnx").create_stream()
     verdicts = [stream.step(row) for row in later.to_numpy()]
     np.testing.assert_allclose([one.score for one in verdicts], expected, atol=1e-4)
+
+
+def test_a_series_too_short_to_be_judged_is_told() -> None:
+    detector = XLSTMAnomalyDetector(use_model=False).fit(_machine(0))
+    mixed = pd.concat({"long": _machine(1), "short": _machine(2, 60)})
+    with pytest.warns(SeriesWarning, match="A series of `X` has 60 readings, and none of"):
+        scores = detector.anomaly_score(mixed)
+    assert (scores[-60:] == 0).all()
 
 
 def test_short_series_count_together() -> None:

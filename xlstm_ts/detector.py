@@ -277,7 +277,10 @@ class XLSTMAnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         return by_rows(X, panel, [getattr(self._judge(series), name) for series in panel])
 
     def score_samples(self, X: Series) -> Floats:
-        """Return log10 p of each reading, `(T,)`: low is abnormal, 0 where there is no evidence."""
+        """Return log10 p of each reading: low is abnormal, 0 where there is no evidence.
+
+        `(T,)`, or `(S, T)` of an array of several series.
+        """
         return -self.anomaly_score(X)
 
     def decision_function(self, X: Series) -> Floats:
@@ -355,14 +358,15 @@ class XLSTMAnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
     def _read(self, X: Series) -> Panel:
         check_is_fitted(self)
         panel = read_panel(X, name="X", known=self.known_, may_be_silent=True)
-        series = panel.longest
+        shortest = min(len(one) for one in panel)
         if all(np.isnan(one.values).all() for one in panel):
             warnings.warn(
                 "`X` has no reading, only NaN: nothing is judged.", SeriesWarning, stacklevel=3
             )
-        elif len(series.values) <= self.host_.config.warm_up:
+        elif shortest <= self.host_.config.warm_up:
+            one = "`X`" if panel.is_single else "A series of `X`"
             warnings.warn(
-                f"`X` has {len(series.values)} readings, and none of the first "
+                f"{one} has {shortest} readings, and none of the first "
                 f"{self.host_.config.warm_up} (`warm_up`) of a series is judged: put readings of "
                 "before in front of them, or fit with a shorter `warm_up`.",
                 SeriesWarning,
