@@ -6,6 +6,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from xlstm_ts import XLSTMAnomalyDetector, XLSTMForecaster
+
 DOCS = Path(__file__).parents[1] / "docs"
 ELSEWHERE = {"scaling.md"}  # needs Spark: tests/test_spark.py runs what it shows
 PAGES = sorted(
@@ -18,6 +20,8 @@ PAGES = sorted(
 @pytest.mark.parametrize("name", PAGES)
 def test_code_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    for estimator in (XLSTMForecaster, XLSTMAnomalyDetector):  # whether it runs, not how well
+        monkeypatch.setitem(estimator.__init__.__kwdefaults__, "max_steps", 20)
     if name == "parquet.md":
         pytest.importorskip("pyarrow", reason="pip install 'xlstm-ts[parquet]'")
         write_panel(tmp_path / "data")

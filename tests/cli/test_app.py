@@ -314,6 +314,8 @@ def test_an_early_interrupt_is_quiet(name: str, graph_path: Path) -> None:
 import os, signal, sys
 from xlstm_ts.cli import main
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
+
 class Interrupts:
     def find_spec(self, name, *_):
         if name == {name!r}:
