@@ -128,6 +128,25 @@ def test_summer_time_begins_or_ends_within_the_horizon(begin: str, tmp_path: Pat
         np.testing.assert_allclose(got.quantiles[:, 0], expected, atol=1e-4)
 
 
+def test_keys_of_a_call_may_tick_together_or_not(model: StreamModel) -> None:
+    """What keys with one time share of the calendar is not handed to one with another time."""
+    hours = [INDEX[8], INDEX[8], INDEX[9], INDEX[8], INDEX[10], INDEX[10]]
+    now, ahead = {"temp": 300.0, "promo": 0.0}, {"promo": np.zeros(HORIZON)}
+    keys = range(len(hours))
+    for times in (hours, [str(hour) for hour in hours]):
+        outputs = StreamPool(model).step(
+            dict.fromkeys(keys, 5.0),
+            covariates=dict.fromkeys(keys, now),
+            future=dict.fromkeys(keys, ahead),
+            time=dict(zip(keys, times, strict=True)),
+        )
+        for key, hour in zip(keys, hours, strict=True):
+            alone = model.create_stream().step(5.0, now, ahead, time=hour)
+            np.testing.assert_allclose(outputs[key].quantiles, alone.quantiles, atol=1e-5)
+    first, last = (outputs[key].quantiles for key in (0, 5))
+    assert np.abs(first - last).max() > 1e-3  # the hour tells something
+
+
 def test_what_a_mask_hides_is_missing(model: StreamModel) -> None:
     masked = np.ma.masked_array([-999.0, 1.0], [True, False])
     one, other = (

@@ -64,6 +64,8 @@ class StreamColumns:
         self._cyclic = slice(len(roles) - len(self._fields), None)
         self._steps = Steps(contract)
         self.statics, self.is_calendar = len(self._statics), bool(self._fields)
+        # Of the last stamp: keys of a pool that tick together share their calendar.
+        self._latest: tuple[Any, NDArray[np.float64]] = (None, np.empty(0))
 
     def empty(self, batch: int) -> tuple[Array, Array]:
         """Return the two inputs for a batch of streams of which nothing is known yet.
@@ -207,22 +209,31 @@ class StreamColumns:
 
     def _calendar(self, told: Told | None) -> NDArray[np.float64]:
         """Return the fields of the calendar now and at the next times, `(1 + horizon, fields)`."""
-        horizon, seconds = self._contract.horizon, self._contract.seconds
         if not self._fields:
-            return np.empty((horizon + 1, 0))
+            return np.empty((self._contract.horizon + 1, 0))
         if told is None:
             raise StreamError("`time` of the reading is missing: the model goes by the calendar.")
+        stamp = told.wall.dtype, told.wall.tobytes(), told.moments
+        known, columns = self._latest
+        if known != stamp:
+            columns = calendar_columns(self._times(told), self._fields)
+            self._latest = stamp, columns
+        return columns
+
+    def _times(self, told: Told) -> NDArray[np.datetime64]:
+        """Return the times of a reading and of the next ones, `(1 + horizon,)`."""
+        horizon, seconds = self._contract.horizon, self._contract.seconds
         times = told.wall
         if not times.ndim:
             if seconds is not None:
-                return calendar_columns(self._steps.next_times(told, horizon), self._fields)
+                return self._steps.next_times(told, horizon)
             raise StreamError(
                 f"A step of {self._contract.step} has no fixed length: give as `time` those of the "
                 f"reading and of the {horizon} next ones."
             )
         if times.shape != (horizon + 1,):
             raise StreamError(f"`time` is one time or {horizon + 1}, got {times.shape}.")
-        return calendar_columns(times, self._fields)
+        return times
 
 
 def _numbers(

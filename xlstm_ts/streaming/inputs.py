@@ -97,12 +97,19 @@ class InputReader:
         if not isinstance(time, Mapping):
             shared = read_times(time, zone=zone, is_calendar=is_calendar)
             return [shared] * len(readings)
-        told = []
+        told: list[Told] = []
+        before: Times | None = None
         for key in readings:
             with naming(key):
                 if key not in time:
                     raise StreamError("`time` of the reading is missing.")
-                told.append(read_times(time[key], zone=zone, is_calendar=is_calendar))
+                given = time[key]
+                # Keys that tick together are most often told one time, or the same text.
+                if told and (given is before or (type(given) is str and given == before)):
+                    told.append(told[-1])
+                else:
+                    told.append(read_times(given, zone=zone, is_calendar=is_calendar))
+                before = given
         return told
 
     def _read_columns(
