@@ -1,6 +1,7 @@
 """A stream between topics of a real broker: mosquitto where it is installed, otherwise amqtt."""
 
 import json
+import os
 import shutil
 import signal
 import socket
@@ -23,6 +24,7 @@ from xlstm_ts.streaming.detectors import DetectorModel
 
 paho = pytest.importorskip("paho.mqtt.client", reason="no paho-mqtt: the extra mqtt")
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
+OPENSSL = shutil.which("openssl")
 LINE = '{{"a": {}, "b": 3, "time": "2026-01-31T{:02d}:00"}}'
 WITHIN = 60
 
@@ -42,8 +44,9 @@ def wait_until(is_done: Callable[[], object], *, what: str) -> None:
 class RunningBroker:
     """A broker on a port of the loopback that can be stopped and started again."""
 
-    def __init__(self, folder: Path, *, is_open: bool = True) -> None:
-        self.folder, self.is_open = folder, str(is_open).lower()
+    def __init__(self, folder: Path, *, is_open: bool = True, is_secure: bool = False) -> None:
+        self.folder, self.is_open, self.is_secure = folder, str(is_open).lower(), is_secure
+        self.certificate, self.secret = folder / "certificate.pem", folder / "key.pem"
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
@@ -51,19 +54,24 @@ class RunningBroker:
 
     @property
     def url(self) -> str:
-        return f"mqtt://127.0.0.1:{self.port}"
+        return f"mqtt{'s' * self.is_secure}://127.0.0.1:{self.port}"
 
     def start(self) -> None:
         config = self.folder / "broker.conf"
+        if self.is_secure:
+            self.certify()
         if MOSQUITTO:
+            files = f"certfile {self.certificate}\nkeyfile {self.secret}\n" * self.is_secure
             config.write_text(
-                f"listener {self.port} 127.0.0.1\nallow_anonymous {self.is_open}\n"
+                f"listener {self.port} 127.0.0.1\n{files}allow_anonymous {self.is_open}\n"
                 f"persistence true\npersistence_location {self.folder}/\nuser root\n"
             )
             command = [MOSQUITTO, "-c", str(config)]
         else:
+            files = f"    ssl: true\n    certfile: {self.certificate}\n    keyfile: {self.secret}\n"
             config.write_text(
                 f"listeners:\n  default:\n    type: tcp\n    bind: 127.0.0.1:{self.port}\n"
+                f"{files * self.is_secure}"
                 "plugins:\n  amqtt.plugins.authentication.AnonymousAuthPlugin:\n"
                 f"    allow_anonymous: {self.is_open}\n"
             )
@@ -72,6 +80,14 @@ class RunningBroker:
             command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         wait_until(self.is_there, what="broker")
+
+    def certify(self) -> None:
+        """Write a certificate for the loopback that nobody else has signed, and its key."""
+        assert OPENSSL
+        made = [OPENSSL, *"req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=plant".split()]
+        made += ["-addext", "subjectAltName=IP:127.0.0.1"]
+        made += ["-keyout", str(self.secret), "-out", str(self.certificate)]
+        subprocess.run(made, check=True, capture_output=True)
 
     def is_there(self) -> bool:
         with socket.socket() as trial:
@@ -95,6 +111,8 @@ class Plant:
         )
         self.client.on_connect = lambda client, *_: client.subscribe([("out/#", 1), ("dead", 1)])
         self.client.reconnect_delay_set(1, 1)
+        if broker.is_secure:
+            self.client.tls_set(ca_certs=str(broker.certificate))
         self.client.connect("127.0.0.1", broker.port)
         self.client.loop_start()
         wait_until(self.client.is_connected, what="connection")
@@ -119,9 +137,12 @@ class Bridge:
         self.log = broker.folder / "log"
         topics = ["--topic", "plant/+/sensors", "--publish", "out/{key}", "--dead-letter", "dead"]
         command = [sys.executable, "-m", "xlstm_ts", "stream", graph, "--mqtt", broker.url]
+        trusted = {"SSL_CERT_FILE": str(broker.certificate)} if broker.is_secure else {}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*map(str, command), *topics, *map(str, options)], stderr=log
+                [*map(str, command), *topics, *map(str, options)],
+                stderr=log,
+                env={**os.environ, **trusted},
             )
 
     def again(self) -> subprocess.Popen[bytes]:
@@ -136,10 +157,14 @@ class Bridge:
 
 
 @pytest.fixture
-def broker(tmp_path: Path) -> Iterator[RunningBroker]:
+def broker(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[RunningBroker]:
+    """Start a broker; "mqtts" as the parameter is one with TLS."""
     if not MOSQUITTO and find_spec("amqtt") is None:
         pytest.skip("no broker: neither mosquitto nor amqtt is installed")
-    running = RunningBroker(tmp_path)
+    is_secure = getattr(request, "param", "mqtt") == "mqtts"
+    if is_secure and not OPENSSL:
+        pytest.skip("no openssl, which makes the certificate")
+    running = RunningBroker(tmp_path, is_secure=is_secure)
     running.start()
     yield running
     running.stop()
@@ -228,6 +253,30 @@ def test_a_detector_sends_verdicts(
         assert body["score"] == pytest.approx(verdict.score, abs=1e-3)
     assert next(row for row, (_, body) in enumerate(came) if body["alarm"]) == 130
     assert bridge.end() == 0
+
+
+@pytest.mark.parametrize("broker", ["mqtts"], indirect=True)
+def test_a_secure_broker_is_served_where_its_certificate_is_trusted(
+    graph_path: Path, broker: RunningBroker, plant: Plant, start: Callable[..., Bridge]
+) -> None:
+    bridge = start()
+    for hour in range(20):  # more than a socket gives at once
+        plant.publish("plant/pump 1/sensors", LINE.format(50 + hour, hour))
+    came, stream = plant.wait_for(20), StreamModel(graph_path).create_stream()
+    for hour, (_, body) in enumerate(came):
+        points = stream.step([50 + hour, 3]).forecast[:, 0]
+        np.testing.assert_allclose(body["forecast"]["a"]["point"], points, rtol=1e-4)
+    assert bridge.end() == 0
+    refused = [sys.executable, "-m", "xlstm_ts", "stream", graph_path, "--mqtt", broker.url]
+    with subprocess.Popen(
+        [*map(str, refused), "--topic", "plant/+/sensors", "--publish", "out/{key}"],
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        said = next(line for line in process.stderr if "no connection" in line)
+        process.send_signal(signal.SIGTERM)
+    assert "certificate verify failed" in said
 
 
 def test_broker_that_comes_back(
