@@ -81,7 +81,7 @@ class XLSTMAnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         Readings of a channel at the start of each series that raise no alarm.
     quiet, cooldown : int, default=20, 150
         Readings without alarm that close an event, and those after them in which an alarm opens it
-        again.
+        again, unless it has a cause of its own (`xlstm_ts.anomaly.events.EventMachine`).
     n_rebase : int, default=1000
         Readings of a level shift after which its level is the new normal.
     policy : {"auto", "hold"}, default="auto"

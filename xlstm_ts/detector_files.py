@@ -20,7 +20,7 @@ from xlstm_ts.persistence import DETECTOR
 if TYPE_CHECKING:
     from xlstm_ts.detector import XLSTMAnomalyDetector
 
-VERSION = 2
+VERSION = 3
 
 
 def save(path: Path, detector: XLSTMAnomalyDetector) -> None:

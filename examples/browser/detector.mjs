@@ -189,7 +189,7 @@ class EventMachine {
     for (const name of ["row", "phase", "number", "start", "end", "peak", "peak_at", "calm", "alarms", "rest"]) {
       [this[name]] = state(name);
     }
-    Object.assign(this, { counts: state("counts"), votes: state("votes") });
+    Object.assign(this, { counts: state("counts"), votes: state("votes"), blamed: state("blamed") });
   }
 
   step(evidence, threshold) { // the event that is open or has just closed, and whether to rebase
@@ -226,7 +226,13 @@ class EventMachine {
   isDue() { return this.cause() === BY_LEVEL && this.row - this.start > this.config.n_rebase; }
 
   alarm(row, { score, z, slow, stuck }, causes) {
-    if (this.phase === NONE || (this.phase === DORMANT && score > this.peak + 1)) this.begin(row);
+    if (this.phase === NONE) {
+      this.blamed.fill(false);
+      this.begin(row);
+    } else if (this.phase === DORMANT && this.isAnother({ score, z, slow, stuck }, causes)) {
+      this.blamed = this.withPart();
+      this.begin(row);
+    }
     [this.phase, this.calm, this.end] = [OPEN, 0, row];
     this.alarms += 1;
     causes.forEach((is, cause) => { this.counts[cause] += Number(is); });
@@ -236,6 +242,17 @@ class EventMachine {
       this.votes[BY_LEVEL][c] += level >= 1 ? level : 0;
       this.votes[BY_STILLNESS][c] += Number(stuck[c]);
     });
+  }
+
+  isAnother({ score, z, slow, stuck }, causes) { // whether an alarm in the cool-down has a cause of its own
+    if (score > this.peak + 1) return true;
+    const told = [z.map((value) => (isThere(value) ? Math.abs(value) : 0)), slow, stuck.map(Number)][causes.indexOf(true)];
+    return !this.withPart()[told.indexOf(Math.max(...told))];
+  }
+
+  withPart() { // channels with a part in this event, or in those before in whose cool-down it began
+    const { shares } = this.event();
+    return this.blamed.map((was, c) => was || shares[c] >= 0.5 / shares.length);
   }
 
   begin(row) {
@@ -270,7 +287,7 @@ class EventMachine {
 // One stream of a detector: `step` takes a raw reading and what the graph forecast of it.
 export class Detector {
   constructor(record) {
-    if (record.version !== 2) throw new Error(`The detector is of version ${record.version}; this page reads version 2.`);
+    if (record.version !== 3) throw new Error(`The detector is of version ${record.version}; this page reads version 3.`);
     const state = (name) => shaped(record.state[name]), config = record.config;
     Object.assign(this, { alpha: record.alpha, config, settling: state("settling") });
     this.whitening = new Whitening(inside(state, "whitening"), config);

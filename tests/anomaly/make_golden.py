@@ -27,6 +27,7 @@ def make_readings() -> np.ndarray:
     readings[:, 1] += 2 * np.sin(np.arange(len(readings)) * 2 * np.pi / 96)
     stream = readings[TRAINING:]
     stream[2000, 0] += 40
+    stream[[2060, 2120], [1, 0]] += 40  # another cause, and the first once more
     stream[3000:3100, 1] = stream[3000, 1]
     stream[4000:4100] = np.nan
     stream[5000:, 0] += 8

@@ -268,6 +268,23 @@ def test_one_cause_is_one_event() -> None:
     assert machine.event.number == 1
 
 
+def test_another_channel_in_the_cooldown_is_another_event_once() -> None:
+    machine = EventMachine(3, quiet=3, cooldown=30, n_rebase=100, policy="auto")
+    nothing = np.zeros(3)
+
+    def alarm(*z: float) -> int:
+        found = Evidence(4, 0.0, False, np.array(z), nothing, nothing > 0)
+        machine.step(found, threshold=3)
+        run(machine, [0] * 4)
+        return machine.event.number
+
+    assert [alarm(9, 3, np.nan), alarm(0, 9, 0), alarm(9, 0, 0)] == [0, 0, 0]
+    assert [alarm(0, 0, -9), alarm(9, 0, 0), alarm(0, 0, 9), alarm(0, 9, 0)] == [1, 1, 1, 1]
+    assert machine.event.shares[2] > 0.4  # of its own alarms alone
+    run(machine, [0] * 40)
+    assert [alarm(0, 0, 9), alarm(9, 0, 0)] == [2, 3]  # after the cool-down all begins anew
+
+
 def test_an_event_of_a_lax_budget_ends() -> None:
     machine = EventMachine(2, quiet=20, cooldown=5, n_rebase=1000, policy="auto")
     scores = [3.0, *[1.4] * 20]

@@ -14,6 +14,7 @@ Policy = Literal["auto", "hold"]
 NONE, OPEN, DORMANT = 0, 1, 2
 SPIKE = 3  # readings in alarm that are no more than a spike
 WORSE = 1.0  # decades above the peak of an event that make another one of it
+FAINT = 0.5  # of an equal share: a channel with less has no part in an event
 CHANCE = 0.5  # that calm readings in a row would not close an event
 BY_ERROR, BY_LEVEL, BY_STILLNESS = 0, 1, 2
 
@@ -79,8 +80,10 @@ class Event(NamedTuple):
 class EventMachine(Stage):
     """Opens an event at an alarm, and closes it after quiet readings.
 
-    An alarm in the cool-down after it opens it again, unless it is a decade above its peak. An
-    event that is a level shift ends when the level is taken for the new normal: by itself
+    An alarm in the cool-down after it opens it again, unless it is a decade above its peak, or
+    blames most a channel that had no part in it: that is another cause. Of causes that take turns
+    each is another one once, or two sensors that flap would begin an event at each turn. An event
+    that is a level shift ends when the level is taken for the new normal: by itself
     (`policy="auto"`) or by `acknowledge`.
 
     Parameters
@@ -100,7 +103,7 @@ class EventMachine(Stage):
 
     STATE = (
         "row", "phase", "number", "start", "end", "peak", "peak_at", "calm", "alarms", "rest",
-        "counts", "votes",
+        "counts", "votes", "blamed",
     )  # fmt: skip
 
     def __init__(
@@ -113,6 +116,8 @@ class EventMachine(Stage):
         self.calm, self.alarms, self.rest = 0, 0, cooldown
         self.counts = np.zeros(3, np.int64)  # readings in alarm by each cause
         self.votes = np.zeros((3, n_channels))
+        # Channels with a part in the events before this one, each in the cool-down of the other.
+        self.blamed = np.zeros(n_channels, np.bool_)
 
     @property
     def is_idle(self) -> bool:
@@ -168,8 +173,11 @@ class EventMachine(Stage):
         return evidence.score >= threshold, evidence.level >= 1, evidence.is_still
 
     def _alarm(self, row: int, evidence: Evidence, causes: tuple[bool, bool, bool]) -> None:
-        is_new = self.phase == DORMANT and evidence.score > self.peak + WORSE
-        if self.phase == NONE or is_new:
+        if self.phase == NONE:
+            self.blamed = np.zeros_like(self.blamed)
+            self._begin(row)
+        elif self.phase == DORMANT and self._is_another(evidence, causes):
+            self.blamed = self.blamed | self._has_part
             self._begin(row)
         self.phase, self.calm, self.end = OPEN, 0, row
         self.alarms += 1
@@ -178,6 +186,19 @@ class EventMachine(Stage):
             self.peak, self.peak_at = evidence.score, row
         z, slow = np.nan_to_num(np.abs(evidence.z)), evidence.slow
         self.votes += np.stack((np.log1p(z), np.where(slow >= 1, slow, 0.0), evidence.stuck))
+
+    def _is_another(self, evidence: Evidence, causes: tuple[bool, bool, bool]) -> bool:
+        """Return whether an alarm in the cool-down of an event has a cause of its own."""
+        if evidence.score > self.peak + WORSE:
+            return True
+        told = (np.nan_to_num(np.abs(evidence.z)), evidence.slow, evidence.stuck)
+        most = told[causes.index(True)].argmax()
+        return not (self.blamed | self._has_part)[most]
+
+    @property
+    def _has_part(self) -> Mask:
+        """Which channels have a part in the event, `(C,)`."""
+        return self._shares >= FAINT / self.votes.shape[1]
 
     def _begin(self, row: int) -> None:
         self.number, self.start, self.peak, self.peak_at = self.number + 1, row, 0.0, row

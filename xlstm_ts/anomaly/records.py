@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from xlstm_ts.anomaly.host import AnomalyHost, restored_host
 from xlstm_ts.exceptions import StreamError
 
-VERSION = 2
+VERSION = 3
 
 
 def write_record(host: AnomalyHost, *, seconds: float | None) -> dict[str, Any]:
