@@ -84,8 +84,8 @@ class RunningBroker:
     def certify(self) -> None:
         """Write a certificate for the loopback that nobody else has signed, and its key."""
         assert OPENSSL
-        made = [OPENSSL, *"req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=plant".split()]
-        made += ["-addext", "subjectAltName=IP:127.0.0.1"]
+        made = [OPENSSL, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+        made += ["-subj", "/CN=plant", "-addext", "subjectAltName=IP:127.0.0.1"]
         made += ["-keyout", str(self.secret), "-out", str(self.certificate)]
         subprocess.run(made, check=True, capture_output=True)
 
