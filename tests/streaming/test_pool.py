@@ -190,6 +190,35 @@ def test_readings_of_every_form(model: StreamModel) -> None:
     assert pool.step({}) == {}
 
 
+@pytest.mark.filterwarnings("error")
+def test_what_goes_beside_comes_in_every_form(rich: StreamModel) -> None:
+    """Read together where all come in one form, one by one otherwise: the same comes out."""
+    given = told(np.random.default_rng(0), 0)
+    now, ahead = ([*given[name].values()] for name in ("covariates", "future"))
+    names, later = [*given["covariates"]], [*given["future"]]
+    masked = np.ma.masked_array(now, [False] * (len(now) - 1) + [True])
+    nothing = [*now[:-1], np.nan]
+    forms = [
+        {key: dict(zip(names, nothing, strict=True)) for key in "ab"},
+        {"a": dict(zip(names, nothing, strict=True)), "b": pd.Series(nothing, names)},
+        {key: {**dict(zip(names, masked, strict=True)), "more": "text"} for key in "ab"},
+    ]
+    future = {key: dict(zip(later, ahead, strict=True)) for key in "ab"}
+    outputs = [
+        StreamPool(rich, static=STATIC).step(
+            dict.fromkeys("ab", 1.0), covariates=form, future=future, time=INDEX[0]
+        )
+        for form in forms
+    ]
+    for other in outputs[1:]:
+        assert_same(other, outputs[0])
+    wrong = {"a": {**forms[0]["a"], names[0]: 1e39}, "b": forms[0]["b"]}
+    with pytest.raises(StreamError, match=r"Key 'a': .* holds 1e\+39, beyond float32"):
+        StreamPool(rich, static=STATIC).step(
+            dict.fromkeys("ab", 1.0), covariates=wrong, future=future, time=INDEX[0]
+        )
+
+
 def test_one_channel_comes_as_a_number(rich: StreamModel) -> None:
     static = dict.fromkeys("abc", STATIC["a"])
     given = told(np.random.default_rng(0), 0)

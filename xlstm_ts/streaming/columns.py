@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +13,7 @@ from xlstm_ts.exceptions import StreamError
 from xlstm_ts.export.contract import Contract
 from xlstm_ts.streaming.gaps import Steps
 from xlstm_ts.streaming.histories import History
+from xlstm_ts.streaming.readings import LARGEST
 from xlstm_ts.streaming.times import Told
 
 Array = NDArray[np.float32]
@@ -20,21 +21,26 @@ Values = ArrayLike | Mapping[str, ArrayLike]
 
 
 class Beside(NamedTuple):
-    """What goes with one reading: raw values as the graph takes them, static ones aside.
+    """What goes with a reading, or with many: raw values as the graph takes them, no static ones.
 
     Attributes
     ----------
-    now : ndarray of float64, shape (past and known columns,)
+    now : ndarray of float64, shape (..., past and known columns)
         At the time of the reading.
-    ahead : ndarray of float64, shape (horizon, known columns)
+    ahead : ndarray of float64, shape (..., horizon, known columns)
         At the times of the next ones.
-    cyclic : ndarray of float64, shape (1 + horizon, fields)
+    cyclic : ndarray of float64, shape (..., 1 + horizon, fields)
         The calendar at all of these times.
     """
 
     now: NDArray[np.float64]
     ahead: NDArray[np.float64]
     cyclic: NDArray[np.float64]
+
+    @classmethod
+    def stack(cls, each: Sequence[Beside]) -> Beside:
+        """Return what goes with many readings by what goes with each of them."""
+        return cls(*map(np.array, zip(*each, strict=True)))
 
 
 class StreamColumns:
@@ -111,6 +117,26 @@ class StreamColumns:
         ahead = self._values(future, self._known, (horizon,), called="future")
         return Beside(now, ahead, self._calendar(told))
 
+    def read_together(
+        self,
+        covariates: Sequence[Values | None],
+        future: Sequence[Values | None],
+        told: Sequence[Told | None],
+    ) -> Beside | None:
+        """Read what goes with many readings, where all of it is plain numbers in one form.
+
+        Returns
+        -------
+        Beside or None
+            As `read` gives it for each. None where they must be read one by one: to say what is
+            wrong with one, or because their forms differ.
+        """
+        now = _together(covariates, self._names, ())
+        ahead = _together(future, self._known, (self._contract.horizon,))
+        if now is None or ahead is None or (self._fields and None in told):
+            return None
+        return Beside(now, ahead, np.array([self._calendar(one) for one in told]))
+
     def missing(self, told: Told) -> Beside:
         """Return what is known of a stamp that was left out: the calendar, and nothing else."""
         ahead = (self._contract.horizon, len(self._known))
@@ -118,11 +144,11 @@ class StreamColumns:
         return Beside(np.full(len(self._names), np.nan), np.full(ahead, np.nan), calendar)
 
     def lay(self, beside: Beside, now: Array, ahead: Array) -> None:
-        """Put what goes with a reading into a row of `now`, what comes after it into `ahead`."""
-        now[: len(self._names)] = beside.now
-        now[self._cyclic] = beside.cyclic[0]
-        ahead[:, : len(self._known)] = beside.ahead
-        ahead[:, len(self._known) :] = beside.cyclic[1:]
+        """Put what goes with readings into `now` `(..., columns)`, what comes then into `ahead`."""
+        now[..., : len(self._names)] = beside.now
+        now[..., self._cyclic] = beside.cyclic[..., 0, :]
+        ahead[..., : len(self._known)] = beside.ahead
+        ahead[..., len(self._known) :] = beside.cyclic[..., 1:, :]
 
     def lay_static(self, static: Array, now: Array) -> None:
         """Put static columns, `(..., static columns)`, into `(..., columns)`."""
@@ -248,7 +274,33 @@ def _numbers(
     # A single column may come without an axis of its own.
     if values.shape != shape and values.shape != tuple(n for n in shape if n > 1):
         raise StreamError(f"`{called}` has shape {values.shape}, expected {shape}: give {wanted}.")
-    beyond = np.abs(values) > np.finfo(np.float32).max
+    beyond = np.abs(values) > LARGEST
     if beyond.any():
         raise StreamError(f"`{called}` holds {values[beyond].flat[0]}, beyond float32; give NaN.")
     return values.reshape(shape)
+
+
+def _together(
+    given: Sequence[Values | None], names: list[str], rows: tuple[int, ...]
+) -> NDArray[np.float64] | None:
+    """Return values `(given, *rows, names)`, or None where they are not all of one plain form."""
+    shape, kinds = (len(given), *rows, len(names)), set(map(type, given))
+    if not names:
+        return np.empty(shape) if kinds <= {type(None)} else None
+    each: Any = given
+    try:
+        if kinds == {dict}:
+            each = [[one[name] for name in names] for one in each]
+        if kinds <= {dict, list, tuple}:
+            inner = {type(value) for one in each for value in one}
+            if any(issubclass(kind, np.ma.MaskedArray) for kind in inner):
+                return None  # numpy would forget the masks
+        elif kinds != {np.ndarray}:
+            return None
+        values = np.array(each, np.float64)
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None
+    if kinds == {dict}:
+        values = np.moveaxis(values, 1, -1)
+    is_plain = values.shape == shape and not (np.abs(values) > LARGEST).any()
+    return values if is_plain else None

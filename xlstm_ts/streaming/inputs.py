@@ -26,14 +26,14 @@ class Inputs(NamedTuple):
     ----------
     values : ndarray of float64, shape (keys, channels)
         The readings.
-    columns : list of Beside
-        What goes with them; none where the model has no columns.
+    columns : Beside or None
+        What goes with them; None where the model has no columns.
     moments : list of int
         Their times in microseconds; none where none was told.
     """
 
     values: NDArray[np.float64]
-    columns: list[Beside]
+    columns: Beside | None
     moments: list[int]
 
 
@@ -118,15 +118,19 @@ class InputReader:
         covariates: Mapping[Any, Values],
         future: Mapping[Any, Values],
         told: list[Told],
-    ) -> list[Beside]:
-        if not self._contract.columns:
-            return []
-        columns = []
+    ) -> Beside | None:
+        if not self._contract.columns or not readings:
+            return None
         times: Sequence[Told | None] = told or [None] * len(readings)
-        for key, one in zip(readings, times, strict=True):
+        now, ahead = ([by_key.get(key) for key in readings] for by_key in (covariates, future))
+        together = self._columns.read_together(now, ahead, times)
+        if together is not None:
+            return together
+        columns = []
+        for key, value, later, at in zip(readings, now, ahead, times, strict=True):
             with naming(key):
-                columns.append(self._columns.read(covariates.get(key), future.get(key), one))
-        return columns
+                columns.append(self._columns.read(value, later, at))
+        return Beside.stack(columns)
 
 
 @contextmanager

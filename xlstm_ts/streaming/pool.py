@@ -284,7 +284,8 @@ class StreamPool:
     def _missing(self, stamps: list[Told]) -> Inputs:
         """Return what goes into the graph at stamps that were left out, one a row."""
         values = np.full((len(stamps), len(self._contract.channels)), np.nan)
-        columns = [*map(self._columns.missing, stamps)] if self._contract.columns else []
+        has_columns = bool(self._contract.columns)
+        columns = Beside.stack([*map(self._columns.missing, stamps)]) if has_columns else None
         return Inputs(values, columns, [])
 
     def _advance(self, places: Places, inputs: Inputs) -> list[StreamOutput]:
@@ -294,8 +295,8 @@ class StreamPool:
         for part in bank.parts(places):
             told, rows = places[part], bank.rows(places[part])
             bank.reading[rows] = inputs.values[part]
-            if inputs.columns:
-                self._lay([inputs.columns[one] for one in part], told, rows)
+            if inputs.columns is not None:
+                self._lay(Beside(*(column[part] for column in inputs.columns)), told, rows)
             quantiles = bank.advance(told, is_taken)
             points = quantiles[..., self._contract.median]
             # Each its own: who keeps one does not keep those of the whole batch.
@@ -303,14 +304,13 @@ class StreamPool:
                 outputs[one] = StreamOutput(point.copy(), levels.copy())
         return [outputs[one] for one in range(len(places))]
 
-    def _lay(self, columns: list[Beside], places: Places, rows: Places) -> None:
+    def _lay(self, columns: Beside, places: Places, rows: Places) -> None:
         """Put what goes with the readings where the graph looks for it."""
-        now, ahead = self._slots.bank.now, self._slots.bank.ahead
-        beside_now = now[rows]
-        self._columns.lay_static(self._slots.static[places], beside_now)
-        now[rows] = beside_now
-        for row, beside in zip(rows, columns, strict=True):
-            self._columns.lay(beside, now[row], ahead[row])
+        bank = self._slots.bank
+        now, ahead = bank.now[rows], bank.ahead[rows]
+        self._columns.lay_static(self._slots.static[places], now)
+        self._columns.lay(columns, now, ahead)
+        bank.now[rows], bank.ahead[rows] = now, ahead
 
     def _no_slots(self) -> Slots:
         return empty_slots(self._model, self._columns, batch_size=self.batch_size)
