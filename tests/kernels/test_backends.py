@@ -153,7 +153,7 @@ def test_compiled_graphs_take_any_length(run, inputs, state, backend: str) -> No
     assert len(graphs) == 1
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="asks a device that is made up")
+@pytest.mark.skipif(torch.backends.cuda.is_built(), reason="makes up a device, of no real type")
 @pytest.mark.parametrize("room", [99 << 10, 1], ids=["fits", "falls back"])
 def test_the_question_for_room_does_not_break_a_graph(monkeypatch, room: int) -> None:
     torch._dynamo.reset()
