@@ -82,7 +82,7 @@ ANOTHER = {
         SERIES[120:].tz_convert("UTC").tz_localize(None).to_period("h"),
         r"convert it by y\.to_timestamp",
     ),
-    "far": (SERIES[:120], SERIES[120:].shift(freq="90000D"), "gap of many times its length"),
+    "far": (SERIES[:120], SERIES[120:].shift(freq="80000D"), "gap of many times its length"),
 }
 
 

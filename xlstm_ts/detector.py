@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -26,7 +27,7 @@ from xlstm_ts.exceptions import SeriesWarning
 from xlstm_ts.forecaster import XLSTMForecaster
 from xlstm_ts.frames import read_panel
 from xlstm_ts.incidents import by_rows, events_frame, explanation, only_series
-from xlstm_ts.innovations import AnomalyStream, forecast_innovations, innovation_forecaster
+from xlstm_ts.innovations import AnomalyStream, fit_innovations, judge_panel
 from xlstm_ts.panels import Floats, Panel, TimeSeries
 from xlstm_ts.steps import step_seconds
 
@@ -215,8 +216,7 @@ class XLSTMAnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         innovations = host.start([series.values for series in panel])
         forecaster, quantiles = None, None
         if self.use_model:
-            forecaster = innovation_forecaster(self, innovations, panel)
-            quantiles = [forecast_innovations(forecaster.model_, one) for one in innovations]
+            forecaster, quantiles = fit_innovations(self, innovations, panel)
         self.host_ = host.finish(innovations, quantiles)
         self.forecaster_: XLSTMForecaster | None = forecaster
         self.channels_ = panel.channels
@@ -249,12 +249,13 @@ class XLSTMAnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
 
         Stamps that are left out of the index of `X` are readings too, missing ones.
         """
-        return self._judge(only_series(self._read(X)))
+        return self._judge([only_series(self._read(X))])[0]
 
     def judged(self, X: Series) -> tuple[pd.DataFrame, Trace]:
         """Return one series as a frame, one column a channel, and what `trace` says of it."""
         series = only_series(self._read(X))
-        return pd.DataFrame(series.values, series.index, list(self.channels_)), self._judge(series)
+        frame = pd.DataFrame(series.values, series.index, list(self.channels_))
+        return frame, self._judge([series])[0]
 
     def anomaly_score(self, X: Series, *, kind: Kind = "joint") -> Floats:
         """Return how abnormal each row of `X` is: high is abnormal.
@@ -274,7 +275,7 @@ class XLSTMAnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         if kind not in get_args(Kind):
             raise ValueError(f"`kind` must be one of {', '.join(get_args(Kind))}, got {kind!r}.")
         panel, name = self._read(X), "scores" if kind == "joint" else f"{kind}_scores"
-        return by_rows(X, panel, [getattr(self._judge(series), name) for series in panel])
+        return by_rows(X, panel, [getattr(one, name) for one in self._judge(panel)])
 
     def score_samples(self, X: Series) -> Floats:
         """Return log10 p of each reading: low is abnormal, 0 where there is no evidence.
@@ -311,7 +312,7 @@ class XLSTMAnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
             several series the first column, `series`, has their names.
         """
         panel = self._read(X)
-        return events_frame([self._judge(series) for series in panel], panel)
+        return events_frame(self._judge(panel), panel)
 
     def explain(self, event: Any) -> pd.DataFrame:
         """Return what the channels have to do with an event, the most first.
@@ -374,12 +375,8 @@ class XLSTMAnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
             )
         return panel
 
-    def _judge(self, series: TimeSeries) -> Trace:
-        host = self.host_.fresh()
-        innovations = [host.whitening.step(reading) for reading in series.values]
-        if self.forecaster_ is None:
-            return host.judge(innovations)
-        return host.judge(innovations, forecast_innovations(self.forecaster_.model_, innovations))
+    def _judge(self, panel: Iterable[TimeSeries]) -> list[Trace]:
+        return judge_panel(self.host_, self.forecaster_, panel)
 
     def _alpha(self, index: pd.Index[Any]) -> float:
         is_given = self.alarms_per_day is not None or self.alpha is not None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,11 +14,12 @@ from numpy.typing import ArrayLike
 
 from xlstm_ts.anomaly.host import AnomalyHost
 from xlstm_ts.anomaly.stages import Floats
-from xlstm_ts.anomaly.verdicts import Verdict
+from xlstm_ts.anomaly.together import judge_series
+from xlstm_ts.anomaly.verdicts import Trace, Verdict
 from xlstm_ts.anomaly.whitening import Innovation
 from xlstm_ts.forecaster import XLSTMForecaster
 from xlstm_ts.model import XLSTM
-from xlstm_ts.panels import Panel
+from xlstm_ts.panels import Panel, TimeSeries
 from xlstm_ts.streaming.readings import read_reading
 from xlstm_ts.units import find_units
 
@@ -33,16 +35,27 @@ SAME = (
 )  # fmt: skip
 
 
-def innovation_forecaster(
-    detector: XLSTMAnomalyDetector,
-    innovations: Sequence[Sequence[Innovation]],
-    panel: Panel,
-) -> XLSTMForecaster:
+def fit_innovations(
+    detector: XLSTMAnomalyDetector, innovations: Sequence[Sequence[Innovation]], panel: Panel
+) -> tuple[XLSTMForecaster, list[Floats]]:
     """Train the model on the innovations of the training series, with the readings beside them.
 
     Innovations have the scale of what is to be told, readings the level that channels share. Its
     graph names the channels and knows the step of the index.
+
+    Returns
+    -------
+    tuple of XLSTMForecaster and list of ndarray
+        The model, and what it forecasts of each series, as `forecast_innovations` has it.
     """
+    seen = [*map(_seen, innovations)]
+    forecaster = _fitted(detector, seen, panel)
+    return forecaster, [forecast_innovations(forecaster.model_, *one) for one in seen]
+
+
+def _fitted(
+    detector: XLSTMAnomalyDetector, seen: Sequence[tuple[Floats, Floats]], panel: Panel
+) -> XLSTMForecaster:
     # Half of a short series is context, the other half gives windows to train on.
     longest = len(panel.longest)
     n_train = longest - round(detector.validation_fraction * longest)
@@ -57,9 +70,8 @@ def innovation_forecaster(
     )
     names = [f"{name} (reading)" for name in panel.channels]
     errors, readings = [], []
-    for series, one in zip(panel, innovations, strict=True):
-        seen, values = _seen(one)
-        errors.append(pd.DataFrame(seen, series.index, list(panel.channels)))
+    for series, (error, values) in zip(panel, seen, strict=True):
+        errors.append(pd.DataFrame(error, series.index, list(panel.channels)))
         readings.append(pd.DataFrame(values, series.index, names))
     if panel.is_single:
         return forecaster.fit(errors[0], readings[0])
@@ -71,23 +83,38 @@ def innovation_forecaster(
     return forecaster
 
 
-def forecast_innovations(model: XLSTM, innovations: Sequence[Innovation]) -> Floats:
+def forecast_innovations(model: XLSTM, seen: Floats, values: Floats) -> Floats:
     """Return what the model forecasts of each innovation from those before it, `(T, C, Q)`.
 
     It runs in float64 in its parallel form; NaN for the first, before which there is none.
+
+    Parameters
+    ----------
+    model : XLSTM
+        That of a detector.
+    seen, values : ndarray of float64, shape (T, C)
+        Innovations and readings, as a model may see them.
     """
     truth = copy.deepcopy(model).cpu().double().eval()
-    seen, values = (torch.as_tensor(part)[None, :-1] for part in _seen(innovations))
-    state, shape = truth.initial_state(1), (1, seen.shape[2], len(model.config.quantiles))
+    errors, readings = (torch.as_tensor(part)[None, :-1] for part in (seen, values))
+    state, shape = truth.initial_state(1), (1, seen.shape[1], len(model.config.quantiles))
     parts = [np.full(shape, np.nan)]
     # Readings of the horizon, which are not looked at.
-    ahead = torch.full_like(values[:, :1], torch.nan)
+    ahead = torch.full_like(readings[:, :1], torch.nan)
     with torch.inference_mode():
-        for part, beside in zip(seen.split(CHUNK, 1), values.split(CHUNK, 1), strict=True):
+        for part, beside in zip(errors.split(CHUNK, 1), readings.split(CHUNK, 1), strict=True):
             if part.shape[1]:
                 forecast, state = truth(part, state, torch.cat((beside, ahead), 1))
                 parts.append(forecast[0, :, 0].numpy())
     return np.concatenate(parts)
+
+
+def judge_panel(
+    host: AnomalyHost, forecaster: XLSTMForecaster | None, panel: Iterable[TimeSeries]
+) -> list[Trace]:
+    """Return what a detector says of each series, as a fresh stream; nothing is learnt."""
+    forecast = None if forecaster is None else partial(forecast_innovations, forecaster.model_)
+    return judge_series(host, [series.values for series in panel], forecast)
 
 
 def _seen(innovations: Sequence[Innovation]) -> tuple[Floats, Floats]:

@@ -176,12 +176,13 @@ class AnomalyHost(Stage):
 
     def judge(self, innovations: list[Innovation], quantiles: Floats | None = None) -> Trace:
         """Judge many innovations; `quantiles` `(T, C, Q)` as for `finish`."""
-        rows = zip(innovations, _rows(quantiles, len(innovations)), strict=True)
-        judged = []
-        for innovation, guess in rows:
-            verdict = self.judge_one(innovation, guess)
-            judged.append((innovation, verdict, self.last))
-        return trace(judged)
+        verdicts, z = [], []
+        for innovation, guess in zip(innovations, _rows(quantiles, len(innovations)), strict=True):
+            verdicts.append(self.judge_one(innovation, guess))
+            z.append(self.last.forecast)
+        expected = np.array([one.expected for one in innovations])
+        scale = np.array([one.scale for one in innovations])
+        return trace(verdicts, np.array(z), expected, scale)
 
     def step(self, reading: Floats, quantiles: Floats | None = None) -> Verdict:
         """Take one raw reading `(C,)`, NaN where missing, and what the model forecast of its error.

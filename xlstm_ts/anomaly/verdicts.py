@@ -8,9 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from xlstm_ts.anomaly.events import Event
-from xlstm_ts.anomaly.evidence import Views
 from xlstm_ts.anomaly.stages import Floats, Mask
-from xlstm_ts.anomaly.whitening import Innovation
 
 NUMBERS = 7  # fields of a verdict that are scores, the first ones
 
@@ -86,9 +84,8 @@ class Trace(NamedTuple):
     events: list[Event]
 
 
-def trace(judged: Sequence[tuple[Innovation, Verdict, Views]]) -> Trace:
-    """Lay out what was said of many readings by columns."""
-    innovations, verdicts, views = zip(*judged, strict=True)
+def trace(verdicts: Sequence[Verdict], z: Floats, expected: Floats, scale: Floats) -> Trace:
+    """Lay out by columns what was said of many readings; the others are as in `Trace`."""
     events = {one.event.number: one.event for one in verdicts if one.event is not None}
     numbers = np.array([verdict[:NUMBERS] for verdict in verdicts]).T
     joint, point, stretch, level, recent, relation, slow = numbers
@@ -102,9 +99,9 @@ def trace(judged: Sequence[tuple[Innovation, Verdict, Views]]) -> Trace:
         slow_scores=slow,
         alarms=np.array([verdict.alarm for verdict in verdicts]),
         contributions=np.array([verdict.contributions for verdict in verdicts]),
-        z=np.array([one.forecast for one in views]),
-        expected=np.array([one.expected for one in innovations]),
-        scale=np.array([one.scale for one in innovations]),
+        z=z,
+        expected=expected,
+        scale=scale,
         statuses=[verdict.status for verdict in verdicts],
         events=[*events.values()],
     )
