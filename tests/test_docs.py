@@ -21,6 +21,7 @@ PAGES = sorted(
 def test_code_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for estimator in (XLSTMForecaster, XLSTMAnomalyDetector):  # whether it runs, not how well
+        assert "max_steps" in estimator.__init__.__kwdefaults__
         monkeypatch.setitem(estimator.__init__.__kwdefaults__, "max_steps", 20)
     if name == "parquet.md":
         pytest.importorskip("pyarrow", reason="pip install 'xlstm-ts[parquet]'")

@@ -218,18 +218,19 @@ class EventMachine {
   }
 
   acknowledge() {
-    const wasOpen = this.phase === OPEN;
+    if (this.phase !== OPEN) return false;
     [this.phase, this.calm] = [DORMANT, 0];
-    return wasOpen;
+    return true;
   }
 
   isDue() { return this.cause() === BY_LEVEL && this.row - this.start > this.config.n_rebase; }
 
-  alarm(row, { score, z, slow, stuck }, causes) {
+  alarm(row, evidence, causes) {
+    const { score, z, slow, stuck } = evidence;
     if (this.phase === NONE) {
       this.blamed.fill(false);
       this.begin(row);
-    } else if (this.phase === DORMANT && this.isAnother({ score, z, slow, stuck }, causes)) {
+    } else if (this.phase === DORMANT && this.isAnother(evidence, causes)) {
       this.blamed = this.withPart();
       this.begin(row);
     }
@@ -246,13 +247,14 @@ class EventMachine {
 
   isAnother({ score, z, slow, stuck }, causes) { // whether an alarm in the cool-down has a cause of its own
     if (score > this.peak + 1) return true;
-    const told = [z.map((value) => (isThere(value) ? Math.abs(value) : 0)), slow, stuck.map(Number)][causes.indexOf(true)];
-    return !this.withPart()[told.indexOf(Math.max(...told))];
+    const errors = z.map((value) => (isThere(value) ? Math.abs(value) : 0)), known = this.withPart();
+    const loudest = causes[BY_ERROR] ? errors.indexOf(Math.max(...errors)) : -1;
+    return known.some((is, c) => !is && (slow[c] >= 1 || stuck[c] || c === loudest));
   }
 
   withPart() { // channels with a part in this event, or in those before in whose cool-down it began
-    const { shares } = this.event();
-    return this.blamed.map((was, c) => was || shares[c] >= 0.5 / shares.length);
+    const votes = this.votes.filter((_, cause) => this.counts[cause] > 0);
+    return this.blamed.map((was, c) => was || votes.some((of) => of[c] >= 0.5 * Math.max(...of)));
   }
 
   begin(row) {

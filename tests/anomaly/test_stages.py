@@ -285,6 +285,51 @@ def test_another_channel_in_the_cooldown_is_another_event_once() -> None:
     assert [alarm(0, 0, 9), alarm(9, 0, 0)] == [2, 3]  # after the cool-down all begins anew
 
 
+@pytest.mark.parametrize("alarms", [1, 20])
+def test_what_is_usual_in_many_channels_is_no_part_in_an_event(alarms: int) -> None:
+    rng, nothing = np.random.default_rng(0), np.zeros(20)
+    for _ in range(20):
+        machine = EventMachine(20, quiet=3, cooldown=30, n_rebase=100, policy="auto")
+        for channel in [3] * alarms + [11]:
+            z = rng.standard_normal(20)
+            z[channel] = 20
+            machine.step(Evidence(4, 0.0, False, z, nothing, nothing > 0), threshold=3)
+            if channel == 11 or machine.alarms == alarms:
+                run(machine, [0] * 4)
+        assert machine.event.number == 1
+
+
+def test_a_channel_has_a_part_by_any_cause() -> None:
+    """Errors of one channel, then another that is stuck: neither is another cause after that."""
+    machine = EventMachine(3, quiet=3, cooldown=30, n_rebase=100, policy="auto")
+
+    def alarm(error: float, *stuck: bool) -> int:
+        is_still, z = np.array(stuck), np.array([error, 0, 0])
+        found = Evidence(min(error, 4), 0.0, is_still.any(), z, np.zeros(3), is_still)
+        machine.step(found, threshold=3)
+        return machine.event.number
+
+    assert [alarm(9, False, False, False) for _ in range(9)] == [0] * 9
+    assert alarm(9, False, True, False) == 0
+    run(machine, [0] * 4)
+    assert [alarm(9, False, False, False), alarm(0, False, True, False)] == [0, 0]
+    run(machine, [0] * 4)
+    assert alarm(9, False, True, True) == 1  # the third is stuck as well
+
+
+def test_only_an_open_event_is_acknowledged() -> None:
+    machine = EventMachine(2, quiet=3, cooldown=5, n_rebase=4, policy="hold")
+    assert not machine.acknowledge()
+    assert machine.is_idle
+    run(machine, [4.0])
+    assert machine.acknowledge()
+    run(machine, [0.0] * 10)
+    assert machine.is_idle
+    assert not machine.acknowledge()
+    assert run(machine, [4.0]) == [True]
+    assert machine.event.number == 1
+
+
 def test_an_event_of_a_lax_budget_ends() -> None:
     machine = EventMachine(2, quiet=20, cooldown=5, n_rebase=1000, policy="auto")
     scores = [3.0, *[1.4] * 20]

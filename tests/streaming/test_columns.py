@@ -12,6 +12,7 @@ from xlstm_ts import XLSTMForecaster
 from xlstm_ts.exceptions import ExportError, StreamError
 from xlstm_ts.export.onnx import export_onnx
 from xlstm_ts.streaming import Stream, StreamModel, StreamPool
+from xlstm_ts.streaming.columns import StreamColumns
 
 HORIZON, LENGTH, CONTEXT = 4, 200, 80
 INDEX = pd.date_range("2024-02-27 05:00", periods=LENGTH + HORIZON, freq="h")
@@ -145,6 +146,50 @@ def test_keys_of_a_call_may_tick_together_or_not(model: StreamModel) -> None:
             np.testing.assert_allclose(outputs[key].quantiles, alone.quantiles, atol=1e-5)
     first, last = (outputs[key].quantiles for key in (0, 5))
     assert np.abs(first - last).max() > 1e-3  # the hour tells something
+
+
+def test_the_form_of_a_time_is_its_own(model: StreamModel) -> None:
+    """What one key is told says nothing of the form in which another is, in any order."""
+    now, ahead = {"temp": 300.0, "promo": 0.0}, {"promo": np.zeros(HORIZON)}
+    each, one = INDEX[8 : 9 + HORIZON], str(INDEX[8])
+
+    def step(first: object, second: object) -> dict[object, object]:
+        times = {"a": first, "b": second}
+        beside = {"covariates": dict.fromkeys("ab", now), "future": dict.fromkeys("ab", ahead)}
+        return StreamPool(model).step({"a": 5.0, "b": 5.0}, **beside, time=times)
+
+    for first, second in ((each, one), (one, each), (each.to_numpy(), one)):
+        outputs = step(first, second)
+        np.testing.assert_allclose(outputs["a"].quantiles, outputs["b"].quantiles, atol=1e-5)
+    for wrong in ([one], each[:3]):
+        for key, times in (("b", (one, wrong)), ("a", (wrong, one))):
+            with pytest.raises(StreamError, match=f"Key '{key}': `time` is one time or 5"):
+                step(*times)
+
+
+@pytest.mark.parametrize("horizon", [1, 3])
+def test_plain_numbers_are_read_together(horizon: int, tmp_path: Path) -> None:
+    options = {"horizon": horizon, "known_future": ("promo", "temp")}
+    contract = export(small(**options).fit(Y, X[:LENGTH]), tmp_path).contract
+    columns, rng = StreamColumns(contract), np.random.default_rng(0)
+    names = [column.name for column in contract.columns]
+    values, later = rng.random((5, 2)), rng.random((5, horizon, 2))
+    forms = {
+        "list": ([*values.tolist()], [*later.tolist()]),
+        "ndarray": ([*values], [*later]),
+        "dict": (
+            [dict(zip(names, row, strict=True)) for row in values],
+            [dict(zip(names, rows.T, strict=True)) for rows in later],
+        ),
+    }
+    for now, ahead in forms.values():
+        together = columns.read_together(now, ahead, [None] * 5)
+        assert together is not None
+        each = [columns.read(*one, None) for one in zip(now, ahead, strict=True)]
+        for got, expected in zip(together, zip(*each, strict=True), strict=True):
+            np.testing.assert_array_equal(got, expected)
+    mixed = [forms["dict"][0][0], *forms["list"][0][1:]]
+    assert columns.read_together(mixed, forms["list"][1], [None] * 5) is None
 
 
 def test_what_a_mask_hides_is_missing(model: StreamModel) -> None:

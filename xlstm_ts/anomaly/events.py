@@ -14,7 +14,7 @@ Policy = Literal["auto", "hold"]
 NONE, OPEN, DORMANT = 0, 1, 2
 SPIKE = 3  # readings in alarm that are no more than a spike
 WORSE = 1.0  # decades above the peak of an event that make another one of it
-FAINT = 0.5  # of an equal share: a channel with less has no part in an event
+FAINT = 0.5  # of the channel that is blamed most: one with less has no part in an event
 CHANCE = 0.5  # that calm readings in a row would not close an event
 BY_ERROR, BY_LEVEL, BY_STILLNESS = 0, 1, 2
 
@@ -81,9 +81,10 @@ class EventMachine(Stage):
     """Opens an event at an alarm, and closes it after quiet readings.
 
     An alarm in the cool-down after it opens it again, unless it is a decade above its peak, or
-    blames most a channel that had no part in it: that is another cause. Of causes that take turns
-    each is another one once, or two sensors that flap would begin an event at each turn. An event
-    that is a level shift ends when the level is taken for the new normal: by itself
+    blames a channel that had no part in it: that is another cause. Of causes that take turns each
+    is another one once, or two sensors that flap would begin an event at each turn.
+
+    An event that is a level shift ends when the level is taken for the new normal: by itself
     (`policy="auto"`) or by `acknowledge`.
 
     Parameters
@@ -158,8 +159,10 @@ class EventMachine(Stage):
 
     def acknowledge(self) -> bool:
         """Close the open event; return whether there was one."""
-        was_open, self.phase, self.calm = self.phase == OPEN, DORMANT, 0
-        return was_open
+        if self.phase != OPEN:
+            return False
+        self.phase, self.calm = DORMANT, 0
+        return True
 
     @property
     def _is_due(self) -> bool:
@@ -177,7 +180,7 @@ class EventMachine(Stage):
             self.blamed = np.zeros_like(self.blamed)
             self._begin(row)
         elif self.phase == DORMANT and self._is_another(evidence, causes):
-            self.blamed = self.blamed | self._has_part
+            self.blamed = self.blamed | self._parts
             self._begin(row)
         self.phase, self.calm, self.end = OPEN, 0, row
         self.alarms += 1
@@ -191,14 +194,17 @@ class EventMachine(Stage):
         """Return whether an alarm in the cool-down of an event has a cause of its own."""
         if evidence.score > self.peak + WORSE:
             return True
-        told = (np.nan_to_num(np.abs(evidence.z)), evidence.slow, evidence.stuck)
-        most = told[causes.index(True)].argmax()
-        return not (self.blamed | self._has_part)[most]
+        blamed = (evidence.slow >= 1) | evidence.stuck
+        if causes[BY_ERROR]:
+            blamed[np.nan_to_num(np.abs(evidence.z)).argmax()] = True
+        return bool((blamed & ~self.blamed & ~self._parts).any())
 
     @property
-    def _has_part(self) -> Mask:
-        """Which channels have a part in the event, `(C,)`."""
-        return self._shares >= FAINT / self.votes.shape[1]
+    def _parts(self) -> Mask:
+        """Which channels have a part in the event, by any of its causes, `(C,)`."""
+        votes = self.votes[self.counts > 0]
+        parts: Mask = (votes >= FAINT * votes.max(1, keepdims=True)).any(0)
+        return parts
 
     def _begin(self, row: int) -> None:
         self.number, self.start, self.peak, self.peak_at = self.number + 1, row, 0.0, row

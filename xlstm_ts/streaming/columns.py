@@ -133,9 +133,12 @@ class StreamColumns:
         """
         now = _together(covariates, self._names, ())
         ahead = _together(future, self._known, (self._contract.horizon,))
-        if now is None or ahead is None or (self._fields and None in told):
+        if now is None or ahead is None:
             return None
-        return Beside(now, ahead, np.array([self._calendar(one) for one in told]))
+        try:
+            return Beside(now, ahead, np.array([self._calendar(one) for one in told]))
+        except StreamError:  # of which reading, is said one by one
+            return None
 
     def missing(self, told: Told) -> Beside:
         """Return what is known of a stamp that was left out: the calendar, and nothing else."""
@@ -239,7 +242,7 @@ class StreamColumns:
             return np.empty((self._contract.horizon + 1, 0))
         if told is None:
             raise StreamError("`time` of the reading is missing: the model goes by the calendar.")
-        stamp = told.wall.dtype, told.wall.tobytes(), told.moments
+        stamp = told.wall.dtype, told.wall.shape, told.wall.tobytes(), told.moments
         known, columns = self._latest
         if known != stamp:
             columns = calendar_columns(self._times(told), self._fields)
@@ -269,7 +272,7 @@ def _numbers(
         if isinstance(given, np.ma.MaskedArray):
             given = np.ma.filled(given.astype(np.float64), np.nan)
         values = np.asarray(given, np.float64)
-    except (TypeError, ValueError) as err:
+    except (TypeError, ValueError, OverflowError) as err:
         raise StreamError(f"`{called}` must be numbers, got {given!r}: give {wanted}.") from err
     # A single column may come without an axis of its own.
     if values.shape != shape and values.shape != tuple(n for n in shape if n > 1):

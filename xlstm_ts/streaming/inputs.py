@@ -105,7 +105,8 @@ class InputReader:
                     raise StreamError("`time` of the reading is missing.")
                 given = time[key]
                 # Keys that tick together are most often told one time, or the same text.
-                if told and (given is before or (type(given) is str and given == before)):
+                is_text = type(given) is str is type(before)
+                if told and (given is before or (is_text and given == before)):
                     told.append(told[-1])
                 else:
                     told.append(read_times(given, zone=zone, is_calendar=is_calendar))
