@@ -27,6 +27,7 @@ RATIO = "verdict / forecast"
 POOL_RATIO = "verdict / forecast in a pool"
 BATCH = 1000  # streams that tick together, and keys of a pool
 WARM = 110  # readings of a pool, after which its keys are judged
+PANEL, PANEL_LENGTH = 50, 500  # series that `anomaly_score` is given at once, and their readings
 
 
 def cost_figures(*, quick: bool) -> dict[str, float]:
@@ -58,6 +59,11 @@ def cost_figures(*, quick: bool) -> dict[str, float]:
         for value in values[: WARM + len(rounds)]
     ])  # fmt: skip
     of_pool, forecast_of_pool = np.median(together[WARM:], axis=0) / BATCH * 1e6
+    panel = values[:PANEL_LENGTH] + 0.01 * rng.standard_normal((PANEL, PANEL_LENGTH, 1))
+    of_panel, of_series = (
+        _seconds(detector.anomaly_score, given[None]) / given.size * 1e6
+        for given in (panel, panel[0])
+    )
     return {
         "verdict µs": float(verdict),
         "forecast µs": float(step),
@@ -68,6 +74,8 @@ def cost_figures(*, quick: bool) -> dict[str, float]:
         "forecast in a pool µs": float(forecast_of_pool),
         POOL_RATIO: float(of_pool / forecast_of_pool),
         "verdict / verdict in a pool": float(verdict / of_pool),
+        f"anomaly_score of {PANEL} series µs a reading": of_panel,
+        "of one / of one among these": of_series / of_panel,
     }
 
 
