@@ -169,12 +169,12 @@ def _write_stages(n: StageNodes, host: AnomalyHost, contract: Contract) -> None:
     nothing = np.full((contract.horizon, n.channels, levels), np.nan, np.float32)
     before = Field(BEFORE, f"{MODEL}{FORECAST}", nothing)
     joint = write_joint_error(n, error, there, host.scorer.errors, before)
-    level, is_held = _write_slow(n, reading, host, judged)
+    level, is_held, off = _write_slow(n, reading, host, judged)
     _write_stuck(n, reading, host, judged)
     errors = n.rows(joint, level, recent, relation)  # in the order of `Views`
     valid = g("And", n.rows(there, is_held, there, is_told), n.rows(settled))
     weighed = g("Div", errors, host.scorer.aggregate.regular)
-    _write_scores(n, _Views(g("Where", valid, weighed, ZERO), valid), host)
+    _write_scores(n, _Views(g("Where", valid, weighed, ZERO), valid), off, host)
 
 
 def _show(n: StageNodes, name: str, value: str, there: str, *, most: float) -> None:
@@ -193,8 +193,13 @@ def _write_settling(n: StageNodes, reading: Reading, host: AnomalyHost) -> str:
     return g("Less", left, np.float64(0.5))
 
 
-def _write_slow(n: StageNodes, reading: Reading, host: AnomalyHost, judged: str) -> tuple[str, str]:
-    """Write `SlowChannel.step`; return how far a reading is off its level, and where it has one."""
+def _write_slow(
+    n: StageNodes, reading: Reading, host: AnomalyHost, judged: str
+) -> tuple[str, str, str]:
+    """Write `SlowChannel.step`.
+
+    Return how far a reading is off its level, where it has one, and how far the level is off.
+    """
     g, stage, (known, there, _) = n.g, host.scorer.slow, reading
     clip = np.float64(slow.CLIP)
     reference = n.carry("slow_reference", stage.reference)
@@ -206,14 +211,15 @@ def _write_slow(n: StageNodes, reading: Reading, host: AnomalyHost, judged: str)
     followed = n.moved(mean, g("Add", reference, far), np.float64(stage.share))
     n.keep("slow_mean", followed)
     off = g("Div", g("Abs", g("Sub", followed, reference)), stage.limit)
-    n.tell("slow", g("Where", judged, off, ZERO))
+    told = g("Where", judged, off, ZERO)
+    n.tell("slow", told)
     is_away = g("Greater", off, np.nextafter(slow.HALFWAY, 0))
     count = g("Where", is_away, g("Add", away, ONE), ZERO)
     n.keep("slow_away", count)
     share = g("Max", g("Div", ONE, g("Max", count, ONE)), np.float64(slow.SETTLED))
     change = g("Where", there, n.within(g("Sub", known, since), clip), ZERO)
     n.keep("slow_since", g("Where", is_away, g("Add", since, g("Mul", change, share)), followed))
-    return g("Sub", known, reference), g("And", there, stage.is_held)
+    return g("Sub", known, reference), g("And", there, stage.is_held), told
 
 
 def _write_stuck(n: StageNodes, reading: Reading, host: AnomalyHost, judged: str) -> None:
@@ -235,7 +241,7 @@ def _write_stuck(n: StageNodes, reading: Reading, host: AnomalyHost, judged: str
     n.tell("stuck", n.marked(g("And", judged, still)))
 
 
-def _write_scores(n: StageNodes, views: _Views, host: AnomalyHost) -> None:
+def _write_scores(n: StageNodes, views: _Views, off: str, host: AnomalyHost) -> None:
     """Write raw scores, what they say, and who is to blame: `decider.decide`."""
     g = n.g
     raw, heard = _write_raw(n, views, host)
@@ -246,7 +252,9 @@ def _write_scores(n: StageNodes, views: _Views, host: AnomalyHost) -> None:
     largest = g("ReduceMax", surprises, axes=[1])
     is_heard = g.cut(heard, axis=1, start=0, stop=1)
     surprise = write_surprise(n, largest, of_largest)
-    score = write_feedback(n, surprise, is_heard, host.decider.joint.feedback)
+    is_level = g("Less", g("ReduceMax", off, axes=[1]), np.float64(slow.HALFWAY))
+    learns = g("And", is_heard, is_level)
+    score = write_feedback(n, surprise, learns, host.decider.joint.feedback)
     n.tell("score", g("Where", is_heard, score, ZERO), 1)
     ranked = g("Sub", surprises, TIE * np.arange(N_SCORES))
     first = n.marked(g("Equal", ranked, g("ReduceMax", ranked, axes=[1])))

@@ -44,8 +44,8 @@ def write_surprise(n: StageNodes, score: str, tails: str) -> str:
     return g("Where", g("Greater", score, start), beyond, surprise)
 
 
-def write_feedback(n: StageNodes, surprise: str, heard: str, stage: RateFeedback) -> str:
-    """Write `RateFeedback` of a surprise `(B, 1)`, which is taken in where it is `heard`."""
+def write_feedback(n: StageNodes, surprise: str, learns: str, stage: RateFeedback) -> str:
+    """Write `RateFeedback` of a surprise `(B, 1)`, which is taken in where it `learns`."""
     g, decades, steps = n.g, np.array(DECADES), np.array(feedback.STEPS)
     shifts = n.carry("shifts", np.array(stage.shifts))
     starts = n.carry("shift_starts", np.array(stage.starts))
@@ -59,9 +59,9 @@ def write_feedback(n: StageNodes, surprise: str, heard: str, stage: RateFeedback
     higher = g("Max", shifts, g("Min", most, g("Add", shifts, steps)))
     lower = g("Max", g("Sub", shifts, steps * 10.0**-decades), np.float64(feedback.LOWEST))
     calm = g("Where", is_crossed, ZERO, g("Min", g("Add", quiet, ONE), longest))
-    n.keep("shifts", g("Where", heard, g("Where", is_crossed, higher, lower), shifts))
-    n.keep("shift_starts", g("Where", heard, began, starts))
-    n.keep("quiet", g("Where", heard, calm, quiet))
+    n.keep("shifts", g("Where", learns, g("Where", is_crossed, higher, lower), shifts))
+    n.keep("shift_starts", g("Where", learns, began, starts))
+    n.keep("quiet", g("Where", learns, calm, quiet))
     return corrected
 
 

@@ -90,7 +90,7 @@ class Tail {
     this.length += 1;
     const isRecord = !this.calm && surprise > this.record;
     this.record = Math.max(this.record, surprise);
-    return isRecord || this.calm > 20 || this.length > 150;
+    return isRecord || this.calm > 20 || this.length > 1000;
   }
 
   beyond(excess) {
@@ -275,8 +275,9 @@ class EventMachine {
   }
 
   cause() {
-    if (this.counts[BY_STILLNESS]) return BY_STILLNESS;
-    return 2 * this.counts[BY_LEVEL] > this.alarms ? BY_LEVEL : BY_ERROR;
+    const { [BY_LEVEL]: level, [BY_STILLNESS]: stillness } = this.counts;
+    if (stillness && stillness >= level) return BY_STILLNESS;
+    return 2 * level > this.alarms ? BY_LEVEL : BY_ERROR;
   }
 
   kind() {
@@ -318,10 +319,11 @@ export class Detector {
     const views = [error, level, innovation.recent, innovation.relation].map((view) =>
       view.map((x, c) => (settled[c] ? x : NaN)));
     const weighed = this.aggregate.weigh(views), raw = this.aggregate.step(weighed);
-    const surprises = this.compare(raw), largest = Math.max(...surprises);
-    const score = isThere(raw[0]) ? this.calibrate(largest) : NaN;
-    const blamed = weighed[VIEW_OF[surprises.indexOf(largest)]];
     const slow = this.slow.step(value).map((off, c) => (settled[c] && there[c] ? off : 0));
+    const learns = Math.max(...slow) < 0.5; // beyond what training saw of a level all is unusual
+    const surprises = this.compare(raw, learns), largest = Math.max(...surprises);
+    const score = isThere(raw[0]) ? this.calibrate(largest, learns) : NaN;
+    const blamed = weighed[VIEW_OF[surprises.indexOf(largest)]];
     const stuck = this.stuck.step(value).map((is, c) => is && settled[c]);
     const { event, rebases } = this.machine.step({ score, z: blamed, slow, stuck }, this.threshold);
     if (rebases) this.slow.rebase();
@@ -335,19 +337,21 @@ export class Detector {
 
   acknowledge() { if (this.machine.acknowledge()) this.slow.rebase(); }
 
-  compare(raw) {
+  compare(raw, learns) {
     return this.tails.map((tail, k) => {
       if (!isThere(raw[k])) return 0;
       const surprise = tail.surprise(raw[k]);
-      if (surprise < 3) tail.update(raw[k], surprise);
+      if (learns && surprise < 3) tail.update(raw[k], surprise);
       return surprise;
     });
   }
 
-  calibrate(largest) {
+  calibrate(largest, learns) {
     const surprise = this.joint.surprise(largest), corrected = this.feedback.correct(surprise);
-    this.joint.update(largest, surprise);
-    this.feedback.update(corrected);
+    if (learns) {
+      this.joint.update(largest, surprise);
+      this.feedback.update(corrected);
+    }
     return corrected;
   }
 

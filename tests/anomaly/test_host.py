@@ -144,6 +144,39 @@ def test_a_level_shift_is_one_event_and_then_normal(fitted: AnomalyHost) -> None
     assert trace.alarms[1000 + 5 * 500 :].mean() <= 0.01
 
 
+def seasonal(length: int) -> Floats:
+    season = np.sin(np.arange(length) * 2 * np.pi / 288)
+    noise = np.random.default_rng(1).standard_normal((length, 2))
+    return np.array([60, 2]) + np.array([5, 1]) * season[:, None] + noise * [0.5, 0.1]
+
+
+@pytest.mark.parametrize(("shift", "end"), [(10, None), (10, 1900), (5, None)])
+def test_a_level_shift_does_not_hide_what_comes_after_it(shift: float, end: int | None) -> None:
+    """What a level brings is no part of what is usual: nor are its seasons, in and out of range."""
+    readings = seasonal(5200)
+    host = AnomalyHost(HostConfig(), alpha=1e-3).fit(readings[:2000])
+    later = readings[2000:]
+    later[900:end, 0] += shift
+    later[3000, 1] = 12
+    trace = host.fresh().run(later)
+    assert trace.scores[3000] > 5
+    assert trace.contributions[3000, 1] > 0.9
+
+
+def test_a_sensor_that_is_stuck_within_a_level_shift_does_not_hold_it_open() -> None:
+    readings = seasonal(5200)
+    host = AnomalyHost(HostConfig(), alpha=1e-3).fit(readings[:2000])
+    later = readings[2000:]
+    later[900:, 0] += 10
+    later[1500:1600, 1] = 3.0
+    trace = host.fresh().run(later)
+    shifted = next(one for one in trace.events if one.end >= 900)
+    assert (shifted.start, shifted.kind, shifted.is_open) == (900, "level_shift", False)
+    assert shifted.shares[0] > 0.9
+    assert shifted.end <= 900 + HostConfig().n_rebase
+    assert trace.alarms[2200:].mean() < 0.005
+
+
 def test_a_held_level_shift_waits_for_acknowledgement(fitted: AnomalyHost) -> None:
     readings = clean(2500, seed=4)
     readings[1000:, 2] += 6 * SPREAD

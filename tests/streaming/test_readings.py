@@ -31,6 +31,31 @@ def test_a_reading_by_name_or_order(reading: object) -> None:
     assert read_reading(reading, CHANNELS) == [1.0, 2.0]
 
 
+def test_what_pandas_has_no_number_for_is_missing() -> None:
+    row = pd.Series([pd.NA, 1.0], ["oil", "load"], dtype="Float64")
+    np.testing.assert_array_equal(read_reading(row, CHANNELS), [1.0, np.nan])
+    with pytest.raises(StreamError, match="A reading has one number for each of load, oil"):
+        read_reading({"oil": pd.NA, "load": 1.0}, CHANNELS)
+
+
+def test_a_pool_goes_by_the_names_of_rows(graph_path: Path) -> None:
+    """Rows of frames, in an order of their own, are what a stream takes them for."""
+    model = StreamModel(graph_path)
+    rows = [pd.Series({"b": 3.0, "a": 50.0}), {"b": 4.0, "a": 40.0}, pd.Series([50.0, 3.0])]
+    for given in ([rows[0]] * 2, rows, [*rows, np.array([50.0, 3.0])]):
+        outputs = StreamPool(model).step(dict(enumerate(given)))
+        for output, reading in zip(outputs.values(), given, strict=True):
+            expected = model.create_stream().step(reading)
+            np.testing.assert_allclose(output.quantiles, expected.quantiles, rtol=1e-5)
+    with pytest.raises(StreamError, match=r"Key 1: .*got those of a, c"):
+        StreamPool(model).step({0: rows[0], 1: pd.Series({"a": 50.0, "c": 3.0})})
+    stream, other = model.create_stream(), model.create_stream()
+    np.testing.assert_array_equal(
+        stream.warm_up([rows[0], rows[1]]).quantiles,
+        other.warm_up([[50.0, 3.0], [40.0, 4.0]]).quantiles,
+    )
+
+
 def test_a_history_by_name_or_order() -> None:
     frame = pd.DataFrame({"oil": [2.0, np.nan], "load": [1.0, 3.0]})
     for given in (frame, {"oil": frame["oil"], "load": frame["load"]}, frame[["load", "oil"]]):

@@ -73,6 +73,14 @@ def test_what_is_expected_and_scored_is_that_of_a_detector(paths, readings: np.n
         )
 
 
+def test_what_a_mask_hides_is_missing(model: ScoreModel, readings: np.ndarray) -> None:
+    one, other = model.create_batch(2), model.create_batch(2)
+    for batch in (one, other):
+        run(batch, readings[:120, :2])
+    hidden = np.ma.array([[9999.0, 3.0], [50.0, 3.0]], mask=[[True, False], [False, False]])
+    np.testing.assert_array_equal(one.step(hidden).score, other.step(hidden.filled(np.nan)).score)
+
+
 def test_a_state_goes_on_and_streams_begin_anew(model: ScoreModel, readings: np.ndarray) -> None:
     whole = model.create_batch(STREAMS)
     run(whole, readings[:121])

@@ -29,10 +29,12 @@ class Calibrator(Stage):
             if surprise < NEVER_LEARNT:  # what the tail left out are anomalies of training
                 self.feedback.update(self.feedback.correct(surprise))
 
-    def step(self, score: float) -> float:
-        """Return the calibrated score, and take the raw one in; NaN is missing."""
+    def step(self, score: float, *, learns: bool = True) -> float:
+        """Return the calibrated score, and take the raw one in if it `learns`; NaN is missing."""
         if math.isnan(score):
             return math.nan
+        if not learns:
+            return self.feedback.correct(self.tail.surprise(score))
         corrected = self.feedback.correct(self.tail.step(score, learns_below=math.inf))
         self.feedback.update(corrected)
         return corrected

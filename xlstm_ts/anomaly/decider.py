@@ -13,6 +13,7 @@ from xlstm_ts.anomaly.comparison import Comparison
 from xlstm_ts.anomaly.events import EventMachine, Evidence
 from xlstm_ts.anomaly.scorer import Findings
 from xlstm_ts.anomaly.settings import HostConfig
+from xlstm_ts.anomaly.slow import HALFWAY
 from xlstm_ts.anomaly.stages import Floats, Stage, is_there
 from xlstm_ts.anomaly.verdicts import Verdict
 
@@ -74,7 +75,12 @@ def decide(
     raw: list[list[float]] = found.raw.tolist()
     levels: list[float] = found.slow.max(-1).tolist()
     still: Any = found.stuck.any(-1).tolist()
-    surprises = [one.comparison.step(scores) for one, scores in zip(deciders, raw, strict=True)]
+    # Beyond what training saw of a level all is unusual: it is not to become the rule.
+    learns = [level < HALFWAY for level in levels]
+    surprises = [
+        (one.comparison.step if may else one.comparison.surprises)(scores)
+        for one, scores, may in zip(deciders, raw, learns, strict=True)
+    ]
     loudest = [one.index(max(one)) for one in surprises]
     blamed = found.errors[np.arange(len(raw)), VIEW_OF[loudest]]
     shares, statuses = _shares(blamed), _statuses(found)
@@ -82,7 +88,7 @@ def decide(
     for row, decider in enumerate(deciders):
         threshold, told, machine = -math.log10(alphas[row]), surprises[row], decider.machine
         is_heard = not math.isnan(raw[row][0])
-        score = decider.joint.step(told[loudest[row]]) if is_heard else 0.0
+        score = decider.joint.step(told[loudest[row]], learns=learns[row]) if is_heard else 0.0
         level, is_still, event = levels[row], still[row], None
         alarm = score >= threshold or level >= 1 or is_still
         if alarm or not machine.is_idle:

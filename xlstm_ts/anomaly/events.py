@@ -223,10 +223,14 @@ class EventMachine(Stage):
 
     @property
     def _cause(self) -> int:
-        """What tells the kind: stillness before the level, the level before errors."""
-        if self.counts[BY_STILLNESS]:
+        """What tells the kind: stillness before the level, the level before errors.
+
+        But a sensor that is stuck within a level shift does not make all of it a stuck sensor.
+        """
+        _, by_level, by_stillness = self.counts.tolist()
+        if by_stillness and by_stillness >= by_level:
             return BY_STILLNESS
-        return BY_LEVEL if 2 * self.counts[BY_LEVEL] > self.alarms else BY_ERROR
+        return BY_LEVEL if 2 * by_level > self.alarms else BY_ERROR
 
     @property
     def _kind(self) -> str:

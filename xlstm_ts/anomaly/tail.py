@@ -27,7 +27,7 @@ FARTHEST = 7.0  # decades, for records of clusters: they are few
 MOST = 12.0  # decades that a score can tell
 RARE = 2.0  # decades
 CALM = 20  # scores that are not rare, which end a cluster
-LONGEST = 150  # scores; a cluster that lasts longer may be how things are
+LONGEST = 1000  # scores; a cluster that lasts longer may be how things are
 LEVELS = tuple(-math.log10(1 - quantile) for quantile in BULK)
 
 

@@ -158,8 +158,9 @@ def _values(readings: Mapping[Any, ArrayLike], channels: tuple[str, ...]) -> NDA
 
 def _at_once(readings: list[ArrayLike], channels: int) -> NDArray[np.float64] | None:
     """Return readings `(keys, channels)` where they are plain numbers within float32."""
-    # numpy would forget the masks, and warn of the one of a single number.
-    if any(issubclass(kind, MaskedArray) for kind in set(map(type, readings))):
+    # numpy would forget names of channels and masks, and warn of the mask of a single number.
+    kinds = set(map(type, readings))
+    if any(issubclass(kind, MaskedArray) or hasattr(kind, "keys") for kind in kinds):
         return None
     try:
         values = np.array(readings, np.float64)

@@ -51,11 +51,15 @@ def read_history(history: ArrayLike, channels: tuple[str, ...]) -> NDArray[np.fl
         Where they have another number of channels, a number beyond float32, or none at all.
     """
     names = ", ".join(channels)
-    history = _by_name(history, channels)
+    if isinstance(history, list | tuple) and any(hasattr(row, "keys") for row in history):
+        history = [read_reading(row, channels) for row in history]
     try:
+        history = _by_name(history, channels)
         if isinstance(history, MaskedArray):
             history = np.ma.filled(history.astype(np.float64), np.nan)
         values = np.asarray(history, np.float64)
+    except StreamError:
+        raise
     except (TypeError, ValueError, OverflowError) as err:
         raise StreamError(
             f"`history` has a row of numbers, one for each of {names}, for each reading, NaN where "
@@ -114,11 +118,13 @@ class Domain:
 
 
 def _row(reading: ArrayLike, channels: tuple[str, ...]) -> list[float]:
-    reading = _by_name(reading, channels)
     try:
+        reading = _by_name(reading, channels)
         if isinstance(reading, MaskedArray):
             reading = np.ma.filled(reading.astype(np.float64), np.nan)
         array = np.asarray(reading, dtype=np.float64)
+    except StreamError:
+        raise
     except (TypeError, ValueError, OverflowError) as err:
         raise StreamError(
             f"A reading has one number for each of {', '.join(channels)}, NaN where it is "
@@ -145,8 +151,12 @@ def _by_name(given: ArrayLike, channels: tuple[str, ...]) -> ArrayLike:
             f"{', '.join(keys)}; NaN is a missing one."
         )
     named: Any = given
-    parts = {key: named[label] for key, label in zip(keys, labels, strict=True)}
-    return np.stack([np.asarray(parts[channel], np.float64) for channel in channels], -1)
+    if isinstance(given, Mapping):
+        parts = {key: named[label] for key, label in zip(keys, labels, strict=True)}
+        return np.stack([np.asarray(parts[channel], np.float64) for channel in channels], -1)
+    # As a whole: what is missing in a row of pandas need not be a number by itself.
+    values: NDArray[np.float64] = np.asarray(named, np.float64)
+    return values[..., [keys.index(channel) for channel in channels]]
 
 
 def _wrong_shape(shape: tuple[int, ...], channels: tuple[str, ...]) -> StreamError:

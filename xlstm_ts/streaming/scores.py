@@ -169,6 +169,8 @@ class ScoreBatch:
             Where the shape is another, or what is given are no numbers; the state is as before.
         """
         try:
+            if isinstance(readings, np.ma.MaskedArray):
+                readings = np.ma.filled(readings.astype(np.float64), np.nan)
             values = np.asarray(readings, np.float64)
         except (TypeError, ValueError) as err:
             raise StreamError(f"`readings` must be numbers: {err}") from err
