@@ -36,8 +36,9 @@ def for_kind_of_column(column: pd.Series[Any], *, of: str) -> str:
     if pd.api.types.is_string_dtype(column.dtype):
         return (
             "convert it with pandas.to_numeric or drop it; if it is the time of the readings use "
-            f"{of}.index = pandas.to_datetime({of}.pop({name!r})); if it names the series, "
-            "name it and the others: id_column, time_column and target_column of XLSTMForecaster"
+            f"{of}.index = pandas.to_datetime({of}.pop({name!r})); if it names the series, make it "
+            "and the time the index with set_index, or name the columns to XLSTMForecaster: "
+            "id_column, time_column and target_column"
         )
     return "convert it with pandas.to_numeric or drop it"
 
