@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from onnx import compose, helper
 
 from xlstm_ts.anomaly import aggregate, slow, whitening
-from xlstm_ts.anomaly.decider import VIEW_OF
+from xlstm_ts.anomaly.decider import VIEW_OF, Learning
 from xlstm_ts.anomaly.evidence import Views
 from xlstm_ts.anomaly.host import AnomalyHost
 from xlstm_ts.export.contract import (
@@ -252,8 +252,7 @@ def _write_scores(n: StageNodes, views: _Views, off: str, host: AnomalyHost) -> 
     largest = g("ReduceMax", surprises, axes=[1])
     is_heard = g.cut(heard, axis=1, start=0, stop=1)
     surprise = write_surprise(n, largest, of_largest)
-    is_level = g("Less", g("ReduceMax", off, axes=[1]), np.float64(slow.HALFWAY))
-    learns = g("And", is_heard, is_level)
+    learns = g("And", is_heard, _write_learning(n, off, host.decider.learning))
     score = write_feedback(n, surprise, learns, host.decider.joint.feedback)
     n.tell("score", g("Where", is_heard, score, ZERO), 1)
     ranked = g("Sub", surprises, TIE * np.arange(N_SCORES))
@@ -263,6 +262,21 @@ def _write_scores(n: StageNodes, views: _Views, off: str, host: AnomalyHost) -> 
     square = g("Reshape", g("Mul", blamed, blamed), np.array([0, n.channels]))
     total = g("ReduceSum", square, MIDDLE)
     n.tell("contributions", g("Div", square, g("Where", g("Greater", total, ZERO), total, ONE)))
+
+
+def _write_learning(n: StageNodes, off: str, stage: Learning) -> str:
+    """Write `Learning.step`, `(B, 1)`."""
+    g, longest, last = n.g, np.float64(stage.longest), np.float64(stage.n_rebase)
+    held, calm = (
+        n.carry(f"learning_{name}", np.array([float(getattr(stage, name))])) for name in stage.STATE
+    )
+    is_usual = g("Less", g("ReduceMax", off, axes=[1]), np.float64(slow.HALFWAY))
+    calm = g("Where", is_usual, g("Min", g("Add", calm, ONE), last), ZERO)
+    n.keep("learning_calm", calm)
+    rested = g("Where", g("Less", calm, last - 0.5), held, ZERO)
+    held = g("Where", is_usual, rested, g("Min", g("Add", held, ONE), longest))
+    n.keep("learning_held", held)
+    return g("Or", is_usual, g("Greater", held, longest - 0.5))
 
 
 def _write_raw(n: StageNodes, views: _Views, host: AnomalyHost) -> tuple[str, str]:

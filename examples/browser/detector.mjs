@@ -183,6 +183,23 @@ class StuckRule {
   }
 }
 
+class Learning { // whether what comes is usual: beyond what training saw of a level only if it lasts
+  constructor(state, config) {
+    Object.assign(this, { longest: Math.round(1.2 * config.n_rebase), rebase: config.n_rebase });
+    for (const name of ["held", "calm"]) [this[name]] = state(name);
+  }
+
+  step(level) {
+    if (level < 0.5) {
+      this.calm = Math.min(this.calm + 1, this.rebase);
+      if (this.calm === this.rebase) this.held = 0;
+      return true;
+    }
+    [this.held, this.calm] = [Math.min(this.held + 1, this.longest), 0];
+    return this.held >= this.longest;
+  }
+}
+
 class EventMachine {
   constructor(state, config) {
     this.config = config;
@@ -192,7 +209,9 @@ class EventMachine {
     Object.assign(this, { counts: state("counts"), votes: state("votes"), blamed: state("blamed") });
   }
 
-  step(evidence, threshold) { // the event that is open or has just closed, and whether to rebase
+  step(given, threshold) { // the event that is open or has just closed, and whether to rebase
+    // Where a sensor is stuck says nothing of a level.
+    const evidence = { ...given, slow: given.slow.map((off, c) => (given.stuck[c] ? 0 : off)) };
     const row = this.row++, wasOpen = this.phase === OPEN, highest = Math.max(...evidence.slow);
     const causes = [evidence.score >= threshold, highest >= 1, evidence.stuck.some(Boolean)];
     if (causes.some(Boolean)) {
@@ -246,7 +265,7 @@ class EventMachine {
   }
 
   isAnother({ score, z, slow, stuck }, causes) { // whether an alarm in the cool-down has a cause of its own
-    if (score > this.peak + 1) return true;
+    if (score > this.peak + 1 || this.isDue()) return true;
     const errors = z.map((value) => (isThere(value) ? Math.abs(value) : 0)), known = this.withPart();
     const loudest = causes[BY_ERROR] ? errors.indexOf(Math.max(...errors)) : -1;
     return known.some((is, c) => !is && (slow[c] >= 1 || stuck[c] || c === loudest));
@@ -301,6 +320,7 @@ export class Detector {
     this.feedback = new RateFeedback(inside(state, "joint/feedback"));
     this.slow = new SlowChannel(inside(state, "slow"), config);
     this.stuck = new StuckRule(inside(state, "stuck"));
+    this.learning = new Learning(inside(state, "learning"), config);
     this.machine = new EventMachine(inside(state, "machine"), config);
   }
 
@@ -320,13 +340,13 @@ export class Detector {
       view.map((x, c) => (settled[c] ? x : NaN)));
     const weighed = this.aggregate.weigh(views), raw = this.aggregate.step(weighed);
     const slow = this.slow.step(value).map((off, c) => (settled[c] && there[c] ? off : 0));
-    const learns = Math.max(...slow) < 0.5; // beyond what training saw of a level all is unusual
+    const learns = this.learning.step(Math.max(...slow));
     const surprises = this.compare(raw, learns), largest = Math.max(...surprises);
     const score = isThere(raw[0]) ? this.calibrate(largest, learns) : NaN;
     const blamed = weighed[VIEW_OF[surprises.indexOf(largest)]];
     const stuck = this.stuck.step(value).map((is, c) => is && settled[c]);
     const { event, rebases } = this.machine.step({ score, z: blamed, slow, stuck }, this.threshold);
-    if (rebases) this.slow.rebase();
+    if (rebases) this.rebase();
     const slowScore = Math.max(...slow);
     const alarm = score >= this.threshold || slowScore >= 1 || stuck.some(Boolean);
     return {
@@ -335,7 +355,12 @@ export class Detector {
     };
   }
 
-  acknowledge() { if (this.machine.acknowledge()) this.slow.rebase(); }
+  acknowledge() { if (this.machine.acknowledge()) this.rebase(); }
+
+  rebase() {
+    this.slow.rebase();
+    [this.learning.held, this.learning.calm] = [0, 0];
+  }
 
   compare(raw, learns) {
     return this.tails.map((tail, k) => {

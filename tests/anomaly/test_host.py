@@ -177,6 +177,44 @@ def test_a_sensor_that_is_stuck_within_a_level_shift_does_not_hold_it_open() -> 
     assert trace.alarms[2200:].mean() < 0.005
 
 
+@pytest.mark.parametrize("far", [-12, -40])
+def test_a_dead_sensor_is_stuck_and_its_value_never_normal(fitted: AnomalyHost, far: float) -> None:
+    readings = clean(3500, seed=4)
+    readings[500:2000, 0] += far - readings[500:2000, 0] + 50
+    host = fitted.fresh()
+    trace = host.run(readings)
+    dead = next(one for one in trace.events if one.end >= 500)
+    assert (dead.start, dead.kind, dead.is_open) == (500, "stuck", False)
+    assert dead.shares[0] > 0.9
+    np.testing.assert_array_equal(host.scorer.slow.reference, fitted.scorer.slow.reference)
+    assert not trace.alarms[2500:].any()
+
+
+@pytest.mark.parametrize("end", [1497, 1560, 3000])
+def test_no_alarm_without_an_event_where_levels_change_again(fitted: AnomalyHost, end: int) -> None:
+    """A level that is left as it becomes normal, or soon after: another shift, and no chatter."""
+    readings = clean(4000, seed=5)
+    readings[500:end, 0] += 12
+    host, alarms = fitted.fresh(), 0
+    for reading in readings:
+        verdict = host.step(reading)
+        assert verdict.event is not None or not verdict.alarm
+        alarms += verdict.alarm
+    assert host.decider.machine.number <= 4
+    assert alarms < 2500
+
+
+def test_a_level_short_of_its_limit_becomes_usual() -> None:
+    """No event makes it normal, so the tails learn it again, and alarms keep their rate."""
+    readings = clean(9000, channels=2, seed=6)
+    host = AnomalyHost(HostConfig(), alpha=1e-3).fit(readings[:3000])
+    later = readings[3000:]
+    later[500:, 0] += 3.5
+    trace = host.fresh().run(later)
+    assert 0.4 < np.median(trace.slow_scores[3000:]) < 1
+    assert (trace.scores[3000:] >= 3).mean() < 4e-3
+
+
 def test_a_held_level_shift_waits_for_acknowledgement(fitted: AnomalyHost) -> None:
     readings = clean(2500, seed=4)
     readings[1000:, 2] += 6 * SPREAD

@@ -89,6 +89,8 @@ def states_of(host: AnomalyHost) -> dict[str, Any]:
         "own_variance": host.scorer.errors.correction.variance,
         "running": [host.scorer.aggregate.running], "shifts": feedback.shifts,
         "shift_starts": feedback.starts, "quiet": feedback.quiet,
+        "learning_held": [host.decider.learning.held],
+        "learning_calm": [host.decider.learning.calm],
     }  # fmt: skip
 
 

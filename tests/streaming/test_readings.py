@@ -38,6 +38,14 @@ def test_what_pandas_has_no_number_for_is_missing() -> None:
         read_reading({"oil": pd.NA, "load": 1.0}, CHANNELS)
 
 
+def test_masks_in_mappings_and_lists_of_rows_hide_readings() -> None:
+    assert np.isnan(read_reading({"oil": np.ma.masked, "load": 1.0}, CHANNELS)[1])
+    rows = [np.ma.array([1.0, -999.0], mask=[False, True]), [3.0, 4.0]]
+    np.testing.assert_array_equal(read_history(rows, CHANNELS), [[1, np.nan], [3, 4]])
+    columns = {"load": [1.0, 3.0], "oil": np.ma.array([-999.0, 4.0], mask=[True, False])}
+    np.testing.assert_array_equal(read_history(columns, CHANNELS), [[1, np.nan], [3, 4]])
+
+
 def test_a_pool_goes_by_the_names_of_rows(graph_path: Path) -> None:
     """Rows of frames, in an order of their own, are what a stream takes them for."""
     model = StreamModel(graph_path)

@@ -21,6 +21,45 @@ from xlstm_ts.anomaly.verdicts import Verdict
 NEARLY_LIGHT = 0.2
 VIEW_OF = np.array([0, 0, 1, 2, 3])  # the view that each score is of
 STATUSES = ("missing", "warm-up", "stuck", "ok")
+LASTING = 1.2  # times as long as a level takes to become normal
+
+
+class Learning(Stage):
+    """Says whether what comes is to be learnt as usual.
+
+    Beyond what training saw of a level it is not, or a shift would hide what comes after it. But
+    what has lasted there for longer than a level takes to become normal is how things are.
+
+    Parameters
+    ----------
+    n_rebase : int
+        Readings after which a level is normal.
+
+    Attributes
+    ----------
+    held, calm : int
+        Readings beyond it that were not learnt, and those in a row that are not beyond it; as many
+        as `n_rebase` of them begin anew.
+    """
+
+    STATE = ("held", "calm")
+
+    def __init__(self, n_rebase: int) -> None:
+        self.n_rebase, self.longest = n_rebase, round(LASTING * n_rebase)
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin anew, as at a new level."""
+        self.held, self.calm = 0, 0
+
+    def step(self, level: float) -> bool:
+        """Return it of a reading, by how far the level is off, 1 at its limit."""
+        if level < HALFWAY:
+            self.calm = min(self.calm + 1, self.n_rebase)
+            self.held = self.held if self.calm < self.n_rebase else 0
+            return True
+        self.held, self.calm = min(self.held + 1, self.longest), 0
+        return self.held >= self.longest
 
 
 class Decider(Stage):
@@ -34,7 +73,7 @@ class Decider(Stage):
         How it works.
     """
 
-    STATE = ("comparison", "joint", "machine")
+    STATE = ("comparison", "joint", "learning", "machine")
 
     def __init__(self, n_channels: int, config: HostConfig) -> None:
         self.config, self.n_channels = config, n_channels
@@ -44,6 +83,7 @@ class Decider(Stage):
     def begin(self) -> None:
         """Forget the events of the stream."""
         config = self.config
+        self.learning = Learning(config.n_rebase)
         self.machine = EventMachine(
             self.n_channels,
             quiet=config.quiet,
@@ -51,6 +91,13 @@ class Decider(Stage):
             n_rebase=config.n_rebase,
             policy=config.policy,
         )
+
+    def acknowledge(self) -> bool:
+        """Close the open event; return whether its level is to be taken for the new normal."""
+        was_open = self.machine.acknowledge()
+        if was_open:
+            self.learning.begin()
+        return was_open
 
 
 def decide(
@@ -75,8 +122,7 @@ def decide(
     raw: list[list[float]] = found.raw.tolist()
     levels: list[float] = found.slow.max(-1).tolist()
     still: Any = found.stuck.any(-1).tolist()
-    # Beyond what training saw of a level all is unusual: it is not to become the rule.
-    learns = [level < HALFWAY for level in levels]
+    learns = [one.learning.step(level) for one, level in zip(deciders, levels, strict=True)]
     surprises = [
         (one.comparison.step if may else one.comparison.surprises)(scores)
         for one, scores, may in zip(deciders, raw, learns, strict=True)
@@ -99,6 +145,7 @@ def decide(
             event, rebases = machine.step(evidence, threshold=threshold)
             if rebases:
                 rebased.append(row)
+                decider.learning.begin()
         else:
             machine.row += 1
         status = "alarm" if alarm and statuses[row] == "ok" else statuses[row]

@@ -134,6 +134,9 @@ class EventMachine(Stage):
             The event that is open or just closed, and whether a level is to be taken for normal.
         """
         row, self.row = self.row, self.row + 1
+        if evidence.is_still:  # where a sensor is stuck says nothing of a level
+            slow = np.where(evidence.stuck, 0.0, evidence.slow)
+            evidence = evidence._replace(slow=slow, level=float(slow.max()))
         causes = self._causes(evidence, threshold)
         was_open = self.phase == OPEN
         if any(causes):
@@ -191,8 +194,11 @@ class EventMachine(Stage):
         self.votes += np.stack((np.log1p(z), np.where(slow >= 1, slow, 0.0), evidence.stuck))
 
     def _is_another(self, evidence: Evidence, causes: tuple[bool, bool, bool]) -> bool:
-        """Return whether an alarm in the cool-down of an event has a cause of its own."""
-        if evidence.score > self.peak + WORSE:
+        """Return whether an alarm in the cool-down of an event has a cause of its own.
+
+        What comes after a level was taken for normal always has.
+        """
+        if evidence.score > self.peak + WORSE or self._is_due:
             return True
         blamed = (evidence.slow >= 1) | evidence.stuck
         if causes[BY_ERROR]:

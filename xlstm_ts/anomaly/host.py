@@ -214,7 +214,7 @@ class AnomalyHost(Stage):
 
     def acknowledge(self) -> None:
         """Close the open event; its level is the new normal."""
-        if self.decider.machine.acknowledge():
+        if self.decider.acknowledge():
             self.scorer.slow.rebase()
 
     def _begin(self) -> None:

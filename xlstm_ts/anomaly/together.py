@@ -17,8 +17,8 @@ from xlstm_ts.anomaly.stages import Floats
 from xlstm_ts.anomaly.verdicts import Trace, Verdict, trace
 from xlstm_ts.anomaly.whitening import Innovation
 
-# At a time: what is said of a reading takes half a kilobyte.
-MOST_READINGS, MOST_SERIES = 200_000, 256
+# At a time: what is said of a reading takes three kilobytes.
+MOST_READINGS, MOST_SERIES = 50_000, 256
 Forecast = Callable[[Floats, Floats], Floats]
 
 

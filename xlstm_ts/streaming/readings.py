@@ -51,7 +51,7 @@ def read_history(history: ArrayLike, channels: tuple[str, ...]) -> NDArray[np.fl
         Where they have another number of channels, a number beyond float32, or none at all.
     """
     names = ", ".join(channels)
-    if isinstance(history, list | tuple) and any(hasattr(row, "keys") for row in history):
+    if isinstance(history, list | tuple) and any(map(_is_read_alone, history)):
         history = [read_reading(row, channels) for row in history]
     try:
         history = _by_name(history, channels)
@@ -153,10 +153,16 @@ def _by_name(given: ArrayLike, channels: tuple[str, ...]) -> ArrayLike:
     named: Any = given
     if isinstance(given, Mapping):
         parts = {key: named[label] for key, label in zip(keys, labels, strict=True)}
-        return np.stack([np.asarray(parts[channel], np.float64) for channel in channels], -1)
+        arrays = [np.ma.array(parts[channel], np.float64) for channel in channels]
+        return np.stack([np.ma.filled(array, np.nan) for array in arrays], -1)
     # As a whole: what is missing in a row of pandas need not be a number by itself.
     values: NDArray[np.float64] = np.asarray(named, np.float64)
     return values[..., [keys.index(channel) for channel in channels]]
+
+
+def _is_read_alone(row: object) -> bool:
+    """Return whether a row has names or a mask, which numpy forgets in a list of rows."""
+    return isinstance(row, MaskedArray) or hasattr(row, "keys")
 
 
 def _wrong_shape(shape: tuple[int, ...], channels: tuple[str, ...]) -> StreamError:

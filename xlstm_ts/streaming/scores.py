@@ -169,10 +169,11 @@ class ScoreBatch:
             Where the shape is another, or what is given are no numbers; the state is as before.
         """
         try:
-            if isinstance(readings, np.ma.MaskedArray):
-                readings = np.ma.filled(readings.astype(np.float64), np.nan)
+            rows: Any = readings if isinstance(readings, list | tuple) else (readings,)
+            if any(isinstance(row, np.ma.MaskedArray) for row in rows):
+                readings = np.ma.filled(np.ma.array(readings, np.float64), np.nan)
             values = np.asarray(readings, np.float64)
-        except (TypeError, ValueError) as err:
+        except (TypeError, ValueError, OverflowError) as err:
             raise StreamError(f"`readings` must be numbers: {err}") from err
         if self._reading.shape[1] == 1 and values.ndim == 1:
             values = values[:, None]
@@ -222,7 +223,8 @@ class ScoreBatch:
         level = np.where(away > 0, since, reference)[streams]
         for one in (since, reference, mean):
             one[streams] = level
-        away[streams] = 0
+        for one in (away, own["learning_held"], own["learning_calm"]):
+            one[streams] = 0
 
 
 def _initial(described: Mapping[str, Any]) -> NDArray[Any]:

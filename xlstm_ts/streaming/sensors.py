@@ -109,7 +109,7 @@ class Sensors:
 
     def acknowledge(self, place: int) -> None:
         """Close the open event of a row; its level is the new normal."""
-        if self._deciders[place].machine.acknowledge():
+        if self._deciders[place].acknowledge():
             self._scorer.slow.rebase(place)
 
     def kept(self, places: Places) -> Arrays:
