@@ -314,7 +314,7 @@ def test_step_of_stamps_with_gaps(kind: str) -> None:
     y = pd.Series(np.arange(1.0, len(index) + 1), index)
     with pytest.warns(SeriesWarning):
         panel = read_panel(y)
-    assert panel.step == step
+    assert panel.step == step or {panel.step, step} == {"2D", "48h"}  # of pandas 2 and 3
     assert np.nansum(panel.longest.values) == y.sum()
     assert panel.longest.index[0] == index[0]
     assert panel.longest.index[-1] == index[-1]

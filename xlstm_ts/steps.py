@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,10 @@ from xlstm_ts.checks import is_far
 from xlstm_ts.exceptions import SeriesError
 
 TIMES = (pd.DatetimeIndex, pd.PeriodIndex)
+# Of an hour that summer time leaves out or has twice; pandas 2 raises what pytz has for it.
+NO_SUCH_TIME: tuple[type[Exception], ...] = (ValueError,)
+with suppress(ImportError):
+    NO_SUCH_TIME += (import_module("pytz").exceptions.InvalidTimeError,)
 
 
 def complete_index(
@@ -70,7 +75,7 @@ def future_index(index: pd.Index[Any], horizon: int) -> pd.Index[Any]:
     if isinstance(index, pd.DatetimeIndex):
         try:
             return pd.date_range(last, periods=horizon + 1, freq=index.freq, name=name)[1:]
-        except ValueError as err:
+        except NO_SUCH_TIME as err:
             raise SeriesError(
                 f"The times after {last} meet an hour that summer time leaves out or has twice "
                 f"({err}); use y.tz_convert('UTC')."
@@ -254,7 +259,7 @@ def _grid(index: pd.DatetimeIndex) -> str | None:
     ):
         try:
             grid = pd.date_range(index[0], index[-1], freq=step)
-        except ValueError:  # an hour that summer time leaves out or has twice
+        except NO_SUCH_TIME:
             continue
         if len(grid) <= 2 * len(index) and index.isin(grid).all():
             return step

@@ -222,10 +222,12 @@ def _to_dates(cells: pd.Series[Any], options: dict[str, Any]) -> pd.Series[Any]:
     """Return the dates in a column of text, NaT where there is none."""
     with warnings.catch_warnings():  # pandas warns where it has to guess
         warnings.simplefilter("ignore")
+        nothing = pd.Series(pd.NaT, cells.index)
         try:
-            return to_datetime(cells, errors="coerce", **options)
+            dates = to_datetime(cells, errors="coerce", **options)
         except ValueError:  # offsets that change
-            return pd.Series(pd.NaT, cells.index)
+            return nothing
+        return dates if dates.dtype.kind == "M" else nothing  # of these pandas 2 makes objects
 
 
 def _holds_dates(cells: pd.Series[Any]) -> bool:
@@ -250,13 +252,21 @@ def _read_targets(
                     f"Column {column!r} of {name} is not of numbers: it {fault}; leave the cell of "
                     "a missing reading empty."
                 )
-        return table[list(targets)].apply(pd.to_numeric), {}
+        return table[list(targets)].apply(_as_numbers), {}
     faults = {str(column): _not_a_default(cells) for column, cells in table.items()}
     left_out = {column: fault for column, fault in faults.items() if fault}
     if len(left_out) == len(faults):
         reasons = "; ".join(f"{column!r} {fault}" for column, fault in left_out.items())
         raise SeriesError(f"{name} has no column of readings{': ' if reasons else ''}{reasons}.")
-    return table.drop(columns=list(left_out)).apply(pd.to_numeric), left_out
+    return table.drop(columns=list(left_out)).apply(_as_numbers), left_out
+
+
+def _as_numbers(cells: pd.Series[Any]) -> pd.Series[Any]:
+    """Return a column of numbers, as text or not."""
+    try:
+        return pd.to_numeric(cells)
+    except ValueError:  # integers beyond 64 bits
+        return cells.astype(float)
 
 
 def _not_a_default(cells: pd.Series[Any]) -> str:
