@@ -120,8 +120,9 @@ class AnomalyDisplay(Display):
         return self
 
     def _busiest(self) -> int:
-        events = self.trace.events
-        return int(np.sum([event.shares for event in events], axis=0).argmax()) if events else 0
+        events = self.trace.events  # levels and stuck sensors raise some that have no peak
+        weighed = [event.shares * max(event.peak, 1.0) for event in events]
+        return int(np.sum(weighed, axis=0).argmax()) if events else 0
 
     def _draw_signal(self, axis: Axes, number: int) -> None:
         times, trace = on_axis(self.readings.index), self.trace
