@@ -46,7 +46,7 @@ from xlstm_ts.config import lowest
 VERSION = 2
 METADATA_KEY = "xlstm_ts"
 DETECTOR_KEY = "xlstm_ts_detector"  # beside it, of a detector: `xlstm_ts.anomaly.records`
-SCORES_VERSION = 1
+SCORES_VERSION = 2
 SCORES_KEY = "xlstm_ts_scores"  # in its place, of a graph that scores: `xlstm_ts.export.scores`
 READING = "reading"
 READINGS = "readings"

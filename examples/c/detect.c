@@ -155,8 +155,8 @@ int main(int argc, char **argv) {
 
     /* The reading, what stands still, and the state go in; four results and the state come out. */
     double threshold, version;
-    if (read_numbers(find(record, "\"version\": "), &version, 1) != 1 || version != 1)
-        fail("the model is of another version than this program reads: 1");
+    if (read_numbers(find(record, "\"version\": "), &version, 1) != 1 || version != 2)
+        fail("the model is of another version than this program reads: 2");
     const char *object = find(record, "\"inputs\": "), *state = find(record, "\"state\": ");
     if (read_numbers(find(record, "\"threshold\": "), &threshold, 1) != 1)
         fail("the metadata of the model are incomplete");

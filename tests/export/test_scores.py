@@ -94,6 +94,30 @@ def states_of(host: AnomalyHost) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def test_what_lasts_is_learnt_again(tmp_path: Path) -> None:
+    """A level that is held open is learnt once it has lasted, in the graph as on the host."""
+    readings = make_readings(1)
+    options = {**OPTIONS, "n_rebase": 40, "policy": "hold"}
+    detector = XLSTMAnomalyDetector(random_state=0, **options).fit(readings.iloc[:TRAINING])
+    files = tmp_path / "detector.onnx", tmp_path / "scores.onnx"
+    export_detector(detector, files[0], scores=files[1])
+    stream, batch = DetectorModel(files[0]).create_stream(), ScoreModel(files[1]).create_batch(1)
+    later = readings.iloc[TRAINING : TRAINING + 400].to_numpy().copy()
+    later[200:] += 60
+    shifts = []
+    for reading in later:
+        score_beside(batch, reading, stream.host)
+        stream.step(reading)
+        shifts.append(stream.host.decider.joint.feedback.shifts)
+        for name in ("learning_held", "learning_calm", "shifts"):
+            expected = states_of(stream.host)[name]
+            np.testing.assert_allclose(batch.state[name][0], expected, rtol=1e-6, atol=1e-9)
+    learning = stream.host.decider.learning
+    assert learning.held == learning.longest == 48
+    assert shifts[215] == shifts[240]
+    assert shifts[-1] != shifts[240]
+
+
 def test_scores_are_those_of_the_host(written) -> None:
     path, scores, readings = written
     stream, batch = DetectorModel(path).create_stream(), ScoreModel(scores).create_batch(1)
