@@ -112,7 +112,7 @@ def test_c_names_what_is_wrong(scored: Scored, tmp_path: Path) -> None:
     told = graph.metadata_props[0].value
     graph.metadata_props[0].value = told[:-3]  # of }]}
     onnx.save(graph, damaged)
-    graph.metadata_props[0].value = told.replace('"version": 1', '"version": 2')
+    graph.metadata_props[0].value = told.replace('"version": 2', '"version": 3')
     onnx.save(graph, later := tmp_path / "later.onnx")
     for path, stdin, message in (
         (damaged, "state,flow\n1,2\n", "incomplete"),
